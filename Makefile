@@ -1,0 +1,48 @@
+# Every target works from a bare clone on a machine with Python 3.11+ and make.
+#   make demo    the main study: 2048 RTX 4090 against H100, table and HTML page
+#   make test    all tests          make check   format, lint, types, import contract
+#   make bench   benchmarks         make clean   remove everything made here
+
+new_enough = $(shell $(1) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(1))
+ifeq ($(origin PYTHON), undefined)
+PYTHON := $(or $(strip $(firstword $(foreach p,python3 python3.11 python3.12 python3.13,$(call new_enough,$(p))))),python3)
+endif
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test check bench clean
+
+demo: $(VENV)/.run
+	$(BIN)/simtrain compare 4090-vs-h100 --html 4090-vs-h100.html
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -q -n 2
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.run
+	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+clean:
+	rm -rf $(VENV) dist build 4090-vs-h100.html .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "simtrain needs Python 3.11 or newer, and '$(PYTHON)' is not; use: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+		echo "cannot create $(VENV): does this Python have its venv module? (Debian: apt install python3-venv)" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.created pyproject.toml constraints.txt
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.created pyproject.toml constraints.txt
+	$(PIP) -e '.[dev]'
+	@touch $@ $(VENV)/.run

@@ -1,0 +1,1 @@
+"""Costs: seconds of kernels and collectives, bytes of memory."""

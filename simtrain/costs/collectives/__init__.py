@@ -1,0 +1,7 @@
+"""Seconds of collectives over the cluster graph: one file per algorithm, the cheapest is taken as NCCL does."""
+
+from __future__ import annotations
+
+from simtrain.costs.collectives.price import CollectivePrice, price
+
+__all__ = ["CollectivePrice", "price"]

@@ -1,0 +1,37 @@
+"""Pairwise all-to-all: every GPU sends every other one its part, one peer after the other (NCCL send/recv)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simtrain.costs.collectives.plan import Algorithm, Groups, Plan, Traffic
+from simtrain.model.operators import Collective
+
+__all__ = ["ALGORITHM"]
+
+
+def _plan(groups: Groups, collective: Collective) -> Plan:
+    n = groups.size
+    traffic = Traffic(groups.topology)
+    for shift in range(1, n):
+        traffic.add(groups.members.ravel(), np.roll(groups.members, shift, axis=1).ravel(), 1.0 / n)
+    peers_inside = _fewest_peers_inside(groups)
+    return Plan(
+        "pairwise",
+        "ring",
+        traffic,
+        near_steps=peers_inside,
+        far_steps=n - 1 - peers_inside,
+        protocols=("LL", "Simple"),
+        formula=f"size / {n} to each of {n - 1} peers",
+    )
+
+
+def _fewest_peers_inside(groups: Groups) -> int:
+    same = groups.nodes[:, 1:] == groups.nodes[:, :-1]
+    if same.all():
+        return groups.size - 1
+    return min(len(members) for row in groups.members for members in groups.by_node(row)) - 1
+
+
+ALGORITHM = Algorithm("pairwise", ("all_to_all",), _plan, ideal=True)

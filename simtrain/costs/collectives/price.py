@@ -1,0 +1,241 @@
+"""The price of a collective: the cheapest algorithm and protocol, as NCCL chooses.
+
+time = latency + size * seconds per byte of the slowest link, where a link's seconds per byte are all bytes that
+cross it, from every sibling group, over its bandwidth.  In ``ideal`` mode links run at line rate and software is free.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simtrain.cluster.topology import Topology
+from simtrain.costs.collectives.plan import Algorithm, Groups, Plan
+from simtrain.costs.collectives.protocol import IDEAL, LAUNCH_S, PROTOCOLS, Protocol, ramp_s
+from simtrain.errors import InputError, LayoutError, UnknownNameError
+from simtrain.model.operators import Collective
+
+__all__ = ["CollectivePrice", "algorithms_for", "price"]
+
+Ints = NDArray[np.int64]
+Mode = Literal["nccl", "ideal"]
+
+
+@dataclass(frozen=True, slots=True)
+class CollectivePrice:
+    """What a collective costs.
+
+    Attributes:
+        latency_s: steps and software, whatever the size; transfer_s: bytes over the slowest link.
+        bottleneck: that link in words; bottleneck_bytes_per_s: what it carries for this collective.
+        edges: directed edges of the topology that are crossed; load: flows that cross each.
+        formula: the time in words and figures.
+        bus_bandwidth: bytes per second in the convention of nccl-tests.
+    """
+
+    algorithm: str
+    protocol: str
+    latency_s: float
+    transfer_s: float
+    bottleneck: str
+    bottleneck_bytes_per_s: float
+    edges: Ints
+    load: Ints
+    formula: str
+    bus_bandwidth: float
+
+    @property
+    def time_s(self) -> float:
+        """Latency and transfer."""
+        return self.latency_s + self.transfer_s
+
+
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    """An algorithm with one protocol on given groups, whatever the size."""
+
+    plan: Plan
+    protocol: Protocol
+    latency_s: float
+    seconds_per_byte: float
+    bottleneck: int
+    bottleneck_bytes_per_s: float
+    edges: Ints
+    flows: Ints
+
+    def transfer_s(self, size_bytes: float) -> float:
+        """Seconds for the bytes, filling of the pipelines included."""
+        ramp = ramp_s(self.seconds_per_byte, size_bytes) if self.plan.launched and self.protocol is not IDEAL else 0.0
+        return self.seconds_per_byte * size_bytes + ramp
+
+    def time_s(self, size_bytes: float) -> float:
+        return self.latency_s + self.transfer_s(size_bytes)
+
+
+def price(
+    topology: Topology,
+    collective: Collective,
+    groups: Ints,
+    size_bytes: float,
+    *,
+    mode: str = "nccl",
+    algorithms: Iterable[str] | None = None,
+) -> CollectivePrice:
+    """Price one collective that all ``groups`` run at the same time; the slowest group decides.
+
+    Args:
+        topology: the cluster.
+        collective: all_reduce, all_gather, reduce_scatter, all_to_all or send_recv.
+        groups: (groups, size) GPU ids; for send_recv (pairs, 2) senders and receivers.
+        size_bytes: as in nccl-tests: all_reduce the tensor of one rank; all_gather and reduce_scatter the
+            whole tensor; all_to_all all that one rank sends, its own part included.
+        mode: nccl, or ideal (line rates, no software).
+        algorithms: names to choose from; by default those of NCCL, or the bandwidth-optimal ones when ideal.
+
+    Raises:
+        UnknownNameError: a collective, mode or algorithm that does not exist.
+        LayoutError: a GPU that the cluster does not have, or one twice in a group.
+        InputError: a size that is negative or not finite, or no algorithm that applies.
+    """
+    if not (np.isfinite(size_bytes) and size_bytes >= 0):
+        raise InputError(f"size_bytes = {size_bytes!r} must be finite and not negative")
+    groups = np.asarray(groups, dtype=np.int64)
+    chosen = None if algorithms is None else tuple(algorithms)
+    group_key = (collective, groups.shape, groups.tobytes(), mode, chosen)
+    key = (*group_key, float(size_bytes))
+    found: CollectivePrice | None = topology.cache.get(key)
+    if found is None:
+        offers = topology.cache.get(group_key)
+        if offers is None:
+            offers = topology.cache[group_key] = _offers(topology, collective, groups, mode, chosen)
+        found = topology.cache[key] = _price(topology, collective, groups.shape[-1], offers, size_bytes)
+    return found
+
+
+@lru_cache(maxsize=1)
+def _registry() -> tuple[Algorithm, ...]:
+    """Every Algorithm that a module of this package defines."""
+    package = importlib.import_module(__package__)
+    modules = [importlib.import_module(f"{__package__}.{m.name}") for m in pkgutil.iter_modules(package.__path__)]
+    found = {id(v): v for module in modules for v in vars(module).values() if isinstance(v, Algorithm)}
+    return tuple(found.values())
+
+
+def algorithms_for(collective: Collective, mode: str = "nccl", names: Iterable[str] | None = None) -> list[Algorithm]:
+    """Algorithms that are tried for a collective.
+
+    Raises:
+        UnknownNameError: a collective, mode or algorithm that does not exist.
+    """
+    if collective not in get_args(Collective):
+        raise UnknownNameError("collective", str(collective), get_args(Collective))
+    if mode not in get_args(Mode):
+        raise UnknownNameError("mode", mode, get_args(Mode))
+    able = [a for a in _registry() if collective in a.collectives]
+    if names is None:
+        return [a for a in able if (a.ideal if mode == "ideal" else a.nccl)]
+    for name in names:
+        if name not in {a.name for a in able}:
+            raise UnknownNameError(f"algorithm for {collective}", name, {a.name for a in able})
+    return [a for a in able if a.name in set(names)]
+
+
+def _offers(
+    topology: Topology, collective: Collective, groups: Ints, mode: str, names: tuple[str, ...] | None
+) -> list[_Offer]:
+    algorithms = algorithms_for(collective, mode, names)
+    _check_groups(topology, collective, groups)
+    if groups.size == 0 or groups.shape[1] == 1:
+        return []
+    members = Groups(topology, groups if collective == "send_recv" else np.sort(groups, axis=1))
+    plans = [plan for algorithm in algorithms if (plan := algorithm.plan(members, collective)) is not None]
+    if not plans:
+        raise InputError(f"no algorithm of {[a.name for a in algorithms]} can run {collective} on these groups")
+    if mode == "ideal":
+        return [_offer(topology, plan, IDEAL, collective, ideal=True) for plan in plans]
+    return [
+        _offer(topology, plan, PROTOCOLS[name], collective, ideal=False)
+        for plan in plans
+        for name in plan.protocols
+        if name != "LL128" or topology.scale_up != "pcie"
+    ]
+
+
+def _check_groups(topology: Topology, collective: Collective, groups: Ints) -> None:
+    if groups.ndim != 2 or (collective == "send_recv" and groups.shape[1] != 2):
+        raise LayoutError(f"{collective} needs groups of shape (groups, size), not {groups.shape}")
+    if groups.size and (groups.min() < 0 or groups.max() >= topology.gpus):
+        raise LayoutError(
+            f"{collective}: groups name GPUs {groups.min()} to {groups.max()}, "
+            f"but the cluster has 0 to {topology.gpus - 1}"
+        )
+    if collective != "send_recv" and groups.size and (np.diff(np.sort(groups, axis=1), axis=1) == 0).any():
+        raise LayoutError(f"{collective}: a group holds the same GPU twice")
+
+
+def _offer(topology: Topology, plan: Plan, protocol: Protocol, collective: Collective, *, ideal: bool) -> _Offer:
+    traffic = plan.traffic
+    edges = np.flatnonzero(traffic.flows)
+    rate = topology.edge_line_rate if ideal else topology.edge_bandwidth * protocol.bandwidth
+    seconds = traffic.load[edges] / rate[edges]
+    if not ideal:
+        seconds = np.maximum(seconds, traffic.largest[edges] / topology.edge_flow_bandwidth[edges])
+    slowest = int(seconds.argmax())
+    per_byte = max(float(seconds[slowest]), 0.0 if ideal else plan.seconds_per_byte)
+    return _Offer(
+        plan=plan,
+        protocol=protocol,
+        latency_s=_latency(topology, plan, protocol, collective),
+        seconds_per_byte=per_byte,
+        bottleneck=int(edges[slowest]),
+        bottleneck_bytes_per_s=float(traffic.load[edges[slowest]]) / per_byte,
+        edges=edges,
+        flows=traffic.flows[edges],
+    )
+
+
+def _latency(topology: Topology, plan: Plan, protocol: Protocol, collective: Collective) -> float:
+    near, far, traffic = plan.near_steps, plan.far_steps, plan.traffic
+    if protocol is IDEAL:
+        return near * traffic.near_s + far * traffic.far_s
+    hops = protocol.pcie_hop_s if topology.scale_up == "pcie" else protocol.nvlink_hop_s
+    near_hop = max(hops[plan.family], protocol.posting_s) if far else hops[plan.family]
+    far_hop = protocol.net_hop_s[plan.family] + protocol.net_latency_factor * traffic.far_s
+    steps = protocol.base_s[plan.family] + near * near_hop + far * far_hop
+    if far and plan.algorithm == "ring" and collective == "all_reduce":
+        steps *= protocol.multi_node_factor
+    return steps + LAUNCH_S * plan.launched
+
+
+def _price(
+    topology: Topology, collective: Collective, size: int, offers: list[_Offer], size_bytes: float
+) -> CollectivePrice:
+    if not offers or size_bytes == 0:
+        nothing = np.empty(0, dtype=np.int64)
+        return CollectivePrice("none", "none", 0.0, 0.0, "nothing", 0.0, nothing, nothing, "nothing to move", 0.0)
+    best = min(offers, key=lambda offer: offer.time_s(size_bytes))
+    transfer_s = best.transfer_s(size_bytes)
+    label = topology.edge_label(best.bottleneck)
+    bus = {"all_reduce": 2 * (size - 1) / size, "send_recv": 1.0}.get(collective, (size - 1) / size)
+    return CollectivePrice(
+        algorithm=best.plan.algorithm,
+        protocol=best.protocol.name,
+        latency_s=best.latency_s,
+        transfer_s=transfer_s,
+        bottleneck=label,
+        bottleneck_bytes_per_s=best.bottleneck_bytes_per_s,
+        edges=best.edges,
+        load=best.flows,
+        formula=(
+            f"{best.latency_s * 1e6:.1f} us for {best.plan.near_steps} + {best.plan.far_steps} steps (in + between "
+            f"nodes) + {best.plan.formula} at {best.bottleneck_bytes_per_s / 1e9:.1f} GB/s on {label}"
+        ),
+        bus_bandwidth=bus * size_bytes / (best.latency_s + transfer_s),
+    )

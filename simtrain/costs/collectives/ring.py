@@ -1,0 +1,49 @@
+"""Ring: every GPU sends to its neighbour; one ring (channel) per NIC that the group can reach.
+
+all_reduce moves 2 (n - 1) / n of the size over each hop, all_gather and reduce_scatter half of that
+(Patarasuk and Yuan, Bandwidth optimal all-reduce algorithms, 2009; steps as in NCCL's tuning.cc).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simtrain.costs.collectives.plan import Algorithm, Groups, Plan, Traffic, passes
+from simtrain.model.operators import Collective
+
+__all__ = ["ALGORITHM"]
+
+Ints = NDArray[np.int64]
+
+
+def _plan(groups: Groups, collective: Collective) -> Plan:
+    n, nodes, rounds = groups.size, groups.most_nodes, passes(collective)
+    traffic = Traffic(groups.topology)
+    for channels, rings in _rings(groups).items():
+        order = np.concatenate(rings).reshape(-1, n)
+        traffic.add(order.ravel(), np.roll(order, -1, axis=1).ravel(), rounds * (n - 1) / n / channels)
+    return Plan(
+        "ring",
+        "ring",
+        traffic,
+        near_steps=rounds * (n - nodes),
+        far_steps=rounds * (nodes - 1),
+        protocols=("LL", "LL128", "Simple"),
+        formula=f"{rounds} * ({n} - 1) / {n} * size over the ring",
+    )
+
+
+def _rings(groups: Groups) -> dict[int, list[Ints]]:
+    """Ring orders, by the number of channels of their group."""
+    if groups.most_nodes == 1 or groups.most_nodes == groups.size:
+        return {1: [groups.members.ravel()]}
+    rings: dict[int, list[Ints]] = {}
+    for channels in groups.channels:
+        for channel in channels:
+            # Every second node is walked backwards: it is entered by the rail that the node before was left by.
+            rings.setdefault(len(channels), []).extend(m[:: 1 - 2 * (k % 2)] for k, m in enumerate(channel))
+    return rings
+
+
+ALGORITHM = Algorithm("ring", ("all_reduce", "all_gather", "reduce_scatter"), _plan, ideal=True)

@@ -1,0 +1,27 @@
+"""Point to point: GPU pairs that send at the same time."""
+
+from __future__ import annotations
+
+from simtrain.costs.collectives.plan import Algorithm, Groups, Plan, Traffic
+from simtrain.model.operators import Collective
+
+__all__ = ["ALGORITHM"]
+
+
+def _plan(groups: Groups, collective: Collective) -> Plan:
+    far = groups.most_nodes > 1
+    traffic = Traffic(groups.topology)
+    traffic.add(groups.members[:, 0], groups.members[:, 1], 1.0)
+    return Plan(
+        "send_recv",
+        "ring",
+        traffic,
+        near_steps=int(not far),
+        far_steps=int(far),
+        protocols=("LL", "Simple"),
+        formula="size over each pair's route",
+        launched=False,
+    )
+
+
+ALGORITHM = Algorithm("send_recv", ("send_recv",), _plan, ideal=True)

@@ -1,0 +1,131 @@
+"""Bytes on a GPU that do not change during a step, and bytes each action keeps or needs for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from simtrain.layout.parallel import Parallel
+from simtrain.model.counts import (
+    embedding_parameters,
+    final_norm_parameters,
+    head_parameters,
+    layer_parameters,
+)
+from simtrain.model.operators import Kernel, LayerOperators
+from simtrain.scenario.layout import Layout
+from simtrain.scenario.model import Model
+
+__all__ = [
+    "EMBEDDING",
+    "FRAMEWORK_BYTES",
+    "HEAD",
+    "HeldBytes",
+    "StageActivations",
+    "StageParameters",
+    "parameter_bytes",
+    "stage_activations",
+    "stage_layers",
+    "stage_parameters",
+]
+
+FRAMEWORK_BYTES = 1.0 * 2**30
+"""CUDA context, NCCL buffers and allocator slack of one GPU: an assumption of 1 GiB, not a measurement."""
+
+_ADAM_BYTES = 12.0
+"""fp32 master weight and two fp32 moments (ZeRO, arXiv 1910.02054, section 3.1)."""
+
+
+EMBEDDING, HEAD = -1, -2
+"""Layer numbers of what comes before the first and after the last transformer layer."""
+
+
+def stage_layers(parallel: Parallel, stage: int) -> tuple[int, ...]:
+    """Layers of a stage in order, embedding and head included."""
+    first = (EMBEDDING,) if stage == 0 else ()
+    last = (HEAD,) if stage == len(parallel.stage_layers) - 1 else ()
+    return (*first, *parallel.stage_layers[stage], *last)
+
+
+@dataclass(frozen=True, slots=True)
+class StageParameters:
+    """Parameters on one rank before ZeRO sharding: dense ones and experts (sharded over another group)."""
+
+    dense: float
+    experts: float
+
+    def __add__(self, other: StageParameters) -> StageParameters:
+        return StageParameters(self.dense + other.dense, self.experts + other.experts)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBytes:
+    """Bytes of model state on one GPU, and the number of parameters its optimizer updates."""
+
+    weights: float
+    gradients: float
+    optimizer: float
+    updated: float
+
+
+@dataclass(frozen=True, slots=True)
+class StageActivations:
+    """Bytes one micro batch keeps from forward to backward on a stage, and what backward needs on top."""
+
+    saved: float
+    backward_extra: float
+
+
+def stage_parameters(model: Model, parallel: Parallel, stage: int, layer: int) -> StageParameters:
+    """Parameters of one layer of a stage on one GPU; ``layer`` may be EMBEDDING or HEAD."""
+    if layer == EMBEDDING:
+        return StageParameters(embedding_parameters(model) / parallel.tp, 0.0)
+    if layer == HEAD:
+        return StageParameters(_head(model, alone=stage > 0) / parallel.tp + final_norm_parameters(model), 0.0)
+    counts = layer_parameters(model, layer)
+    dense = (counts.attention + counts.mlp + counts.shared) / parallel.tp + counts.router + counts.norms
+    return StageParameters(dense, counts.experts / (parallel.ep if parallel.ep > 1 else parallel.tp))
+
+
+def _head(model: Model, *, alone: bool) -> float:
+    """Parameters of the output layer; a tied one is a copy of the embedding where the two are apart."""
+    if model.tied_embeddings:
+        return model.vocab * model.hidden if alone else 0.0
+    return head_parameters(model)
+
+
+def parameter_bytes(model: Model, layout: Layout, parallel: Parallel, stages: Iterable[int]) -> HeldBytes:
+    """Model state of a GPU that holds ``stages``, sharded as the ZeRO stage says."""
+    total = StageParameters(0.0, 0.0)
+    for stage in stages:
+        for layer in stage_layers(parallel, stage):
+            total = total + stage_parameters(model, parallel, stage, layer)
+    dp = parallel.dp * parallel.cp
+    edp = parallel.replicas / parallel.ep if parallel.ep > 1 else dp
+    full, sharded = total.dense + total.experts, total.dense / dp + total.experts / edp
+    weight = 4.0 if layout.precision == "fp32" else 2.0
+    gradient = 4.0 if layout.grad_precision == "fp32" else 2.0
+    return HeldBytes(
+        weights=weight * (sharded if layout.zero == 3 else full),
+        gradients=gradient * (sharded if layout.zero >= 2 else full),
+        optimizer=_ADAM_BYTES * (sharded if layout.zero >= 1 else full),
+        updated=sharded if layout.zero >= 1 else full,
+    )
+
+
+def stage_activations(stages: Sequence[Sequence[tuple[int, LayerOperators]]]) -> list[StageActivations]:
+    """Activation bytes of one micro batch, by stage.
+
+    Backward holds what it recomputes for one layer at a time, beside what forward saved.
+    """
+    return [
+        StageActivations(
+            saved=sum(operators.saved_bytes for _, operators in stage),
+            backward_extra=max((_recomputed_bytes(operators) for _, operators in stage), default=0.0),
+        )
+        for stage in stages
+    ]
+
+
+def _recomputed_bytes(operators: LayerOperators) -> float:
+    return sum(op.saved_bytes for op in operators.backward if isinstance(op, Kernel) and op.recompute)

@@ -1,0 +1,181 @@
+"""Everything one step runs, priced: stages, sends, gradient reduction, optimizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from simtrain.costs.memory import EMBEDDING, HEAD, parameter_bytes, stage_layers, stage_parameters
+from simtrain.costs.prices import Priced, PriceList
+from simtrain.layout.parallel import Parallel
+from simtrain.model.layers import embedding_operators, head_operators, layer_kind, layer_operators
+from simtrain.model.operators import Collective, Kernel, LayerOperators, Shard
+from simtrain.scenario.layout import Layout
+from simtrain.scenario.model import Model
+from simtrain.scenario.workload import Workload
+from simtrain.schedules.order import Order, stage_rank
+
+__all__ = ["StepPrices", "price_step", "shard_of", "stage_operators"]
+
+_OPTIMIZER_BYTES_PER_PARAMETER = 30.0
+"""Adam in mixed precision: reads gradient, master weight, both moments (4 B each), writes the last three
+and the 2-byte weight: 4 * 4 + 3 * 4 + 2."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepPrices:
+    """Priced work of one step.
+
+    Attributes:
+        forward, backward: per stage, operators in single-stream order.
+        send_bytes: activations (and their gradients) between two stages, of one rank.
+        reduce: per stage and layer, gradient reductions.
+        gather: per stage and layer, weight gathers of ZeRO-3 (empty otherwise).
+        optimizer, parameter_gather: per pipeline rank, Adam and what follows it under ZeRO-1 and 2.
+        tied: reduction of the shared embedding between first and last stage; None when there is none.
+        grad_norm: the small all-reduce of the gradient norm over all ranks.
+    """
+
+    forward: tuple[tuple[Priced, ...], ...]
+    backward: tuple[tuple[Priced, ...], ...]
+    send_bytes: float
+    reduce: tuple[dict[int, tuple[Priced, ...]], ...]
+    gather: tuple[dict[int, tuple[Priced, ...]], ...]
+    optimizer: tuple[Priced, ...]
+    parameter_gather: tuple[tuple[Priced, ...], ...]
+    tied: Priced | None
+    grad_norm: Priced
+
+
+def shard_of(layout: Layout, workload: Workload, parallel: Parallel) -> Shard:
+    """How one layer of this scenario is cut."""
+    return Shard(
+        micro_batch=layout.micro_batch,
+        sequence=workload.sequence_length,
+        tp=layout.tp,
+        cp=layout.cp,
+        ep=layout.ep,
+        sp=parallel.sp,
+        act_bytes=4.0 if layout.precision == "fp32" else 2.0,
+        weight_bytes=4.0 if layout.precision == "fp32" else 2.0,
+        grad_bytes=_gradient_bytes(layout),
+        recompute=layout.recompute,
+        attention=layout.attention,
+    )
+
+
+def stage_operators(model: Model, shard: Shard, parallel: Parallel) -> list[list[tuple[int, LayerOperators]]]:
+    """Layers of each stage with their operators; the embedding opens the first, the head closes the last."""
+    kinds = {layer_kind(model, i): i for i in range(model.layers)}
+    by_kind = {kind: layer_operators(model, i, shard) for kind, i in kinds.items()}
+    stages = [[(i, by_kind[layer_kind(model, i)]) for i in layers] for layers in parallel.stage_layers]
+    stages[0].insert(0, (EMBEDDING, embedding_operators(model, shard)))
+    stages[-1].append((HEAD, head_operators(model, shard)))
+    return stages
+
+
+def price_step(
+    prices: PriceList, model: Model, layout: Layout, shard: Shard, parallel: Parallel, order: Order
+) -> StepPrices:
+    """Price every operator of a step under ``order``."""
+    return _StepPricer(prices, model, layout, shard, parallel, order).priced()
+
+
+def _gradient_bytes(layout: Layout) -> float:
+    return 4.0 if layout.grad_precision == "fp32" else 2.0
+
+
+@dataclass
+class _StepPricer:
+    prices: PriceList
+    model: Model
+    layout: Layout
+    shard: Shard
+    parallel: Parallel
+    order: Order
+
+    def priced(self) -> StepPrices:
+        stages = stage_operators(self.model, self.shard, self.parallel)
+        price = self.prices.operators
+        ranks = range(self.parallel.pp)
+        return StepPrices(
+            forward=tuple(tuple(p for i, ops in stage for p in price(ops.forward, i)) for stage in stages),
+            backward=tuple(tuple(p for i, ops in reversed(stage) for p in price(ops.backward, i)) for stage in stages),
+            send_bytes=self._send_bytes(),
+            reduce=tuple(map(self._reductions, range(len(stages)))),
+            gather=tuple(self._gathers(stage) if self.layout.zero == 3 else {} for stage in range(len(stages))),
+            optimizer=tuple(map(self._optimizer, ranks)),
+            parameter_gather=tuple(map(self._parameter_gather, ranks)),
+            tied=self._tied(),
+            grad_norm=self.prices.exchange("gradient norm", "all", "all_reduce", 4.0),
+        )
+
+    def _send_bytes(self) -> float:
+        """Activations between two stages; with sequence parallelism every tp rank sends its own part."""
+        tokens = self.shard.micro_batch * self.shard.sequence / self.parallel.cp
+        return tokens / (self.parallel.tp if self.parallel.sp else 1) * self.model.hidden * self.shard.act_bytes
+
+    @cached_property
+    def _group_sizes(self) -> dict[str, int]:
+        """GPUs that hold the same shard: of dense parameters (dp), and of experts where they are spread (edp)."""
+        sizes = {"dp": self.parallel.dp * self.parallel.cp}
+        return sizes | ({"edp": self.parallel.replicas // self.parallel.ep} if self.parallel.ep > 1 else {})
+
+    def _shared_bytes(self, stage: int, layer: int, element_bytes: float) -> dict[str, float]:
+        """Bytes of one layer's parameters by the group that shares them; groups of one GPU are left out."""
+        held = stage_parameters(self.model, self.parallel, stage, layer)
+        apart = self.parallel.ep > 1
+        counts = {"dp": held.dense, "edp": held.experts} if apart else {"dp": held.dense + held.experts}
+        return {axis: n * element_bytes for axis, n in counts.items() if n and self._group_sizes[axis] > 1}
+
+    def _reductions(self, stage: int) -> dict[int, tuple[Priced, ...]]:
+        collective: Collective = "all_reduce" if self.layout.zero == 0 else "reduce_scatter"
+        return self._by_layer(stage, "gradient reduction", collective, _gradient_bytes(self.layout))
+
+    def _gathers(self, stage: int) -> dict[int, tuple[Priced, ...]]:
+        return self._by_layer(stage, "weight gather", "all_gather", self.shard.weight_bytes)
+
+    def _by_layer(
+        self, stage: int, name: str, collective: Collective, element_bytes: float
+    ) -> dict[int, tuple[Priced, ...]]:
+        found = {}
+        for layer in stage_layers(self.parallel, stage):
+            shared = self._shared_bytes(stage, layer, element_bytes)
+            if shared:
+                found[layer] = tuple(self.prices.exchange(name, a, collective, n, layer) for a, n in shared.items())
+        return found
+
+    def _rank_stages(self, rank: int) -> list[int]:
+        """Stages whose parameters a rank holds (both directions of a bidirectional pipeline)."""
+        order = self.order
+        ends = (0, order.microbatches - 1)
+        return [
+            stage
+            for stage in range(order.stages)
+            if rank in {stage_rank(order.placement, stage, order.ranks, mb, order.microbatches) for mb in ends}
+        ]
+
+    def _optimizer(self, rank: int) -> Priced:
+        held = parameter_bytes(self.model, self.layout, self.parallel, self._rank_stages(rank))
+        kernel = Kernel("Adam", "optimizer", flops=0.0, bytes=held.updated * _OPTIMIZER_BYTES_PER_PARAMETER)
+        return replace(self.prices.kernel(kernel), part="O")
+
+    def _parameter_gather(self, rank: int) -> tuple[Priced, ...]:
+        """ZeRO-1 and 2 update a shard, then every rank gathers the weights."""
+        if self.layout.zero not in (1, 2):
+            return ()
+        total: dict[str, float] = {}
+        for stage in self._rank_stages(rank):
+            for layer in stage_layers(self.parallel, stage):
+                for axis, size in self._shared_bytes(stage, layer, self.shard.weight_bytes).items():
+                    total[axis] = total.get(axis, 0.0) + size
+        exchange = self.prices.exchange
+        return tuple(exchange("parameter gather", axis, "all_gather", size) for axis, size in total.items())
+
+    def _tied(self) -> Priced | None:
+        """Tied embeddings live on the first and the last pipeline rank; their gradients are added up."""
+        if not self.model.tied_embeddings or self.parallel.pp == 1:
+            return None
+        size = self.model.vocab / self.parallel.tp * self.model.hidden * _gradient_bytes(self.layout)
+        pairs = self.prices.placement.pairs(0, self.parallel.pp - 1)
+        return self.prices.over("embedding reduction", "tied", "all_reduce", pairs, size)

@@ -1,0 +1,1 @@
+"""Engines: a Program goes in, a Timeline comes out."""

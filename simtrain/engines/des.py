@@ -1,0 +1,230 @@
+"""The reference engine: SimPy processes for GPUs, the network and the clock.
+
+Every GPU of the Program is a process that starts the kernels of its compute and host lanes; one network
+process owns all transfers under way and asks :mod:`simtrain.engines.rates` for their rates; the clock
+process wakes them at each instant.  At one instant all due operations finish first (chains of zero length
+included), then ready ones start, then rates are set.  Ends within 1e-12 * max(1, t) are one instant.
+"""
+
+from __future__ import annotations
+
+import heapq
+from abc import ABC, abstractmethod
+from collections.abc import Generator
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import simpy
+
+from simtrain.engines.rates import flow_rates
+from simtrain.engines.waits import deadlock
+from simtrain.program.program import STREAMS, Program, Stream
+from simtrain.program.timeline import Timeline
+
+__all__ = ["simulate"]
+
+_LOCAL_STREAMS = (Stream.COMPUTE, Stream.HOST)
+_Process = Generator[simpy.Event, Any, None]
+
+
+def simulate(program: Program) -> Timeline:
+    """Run a Program to its end.
+
+    Raises:
+        DeadlockError: operations are left that can never start.
+    """
+    run = _Run(program)
+    run.env.run()
+    if run.left:
+        raise deadlock(program, np.isfinite(run.end_s))
+    return Timeline(program, np.array(run.start_s), np.array(run.end_s), "des")
+
+
+class _Run:
+    """State shared by the processes of one simulation."""
+
+    def __init__(self, program: Program) -> None:
+        n = program.size
+        self.env = simpy.Environment()
+        self.left = n
+        self.start_s = [float("nan")] * n
+        self.end_s = [float("nan")] * n
+        self.duration_s: list[float] = (program.latency_s + program.work_s).tolist()
+        # An operation may start once every dependency has ended and it heads every one of its lanes.
+        self.pending: list[int] = (np.diff(program.dep_ptr) + np.diff(program.op_ptr)).tolist()
+        self.op_lanes = _rows(program.op_ptr, program.lanes)
+        self.followers = _followers(program)
+        self.queues = [list(reversed(row)) for row in _rows(program.fifo_ptr, program.fifo)]
+        self.due: list[tuple[float, int, int]] = []
+        self.version = [0] * n
+        self.network = _Network(self, program)
+        gpus = [_Gpu(self) for _ in range(program.ranks)]
+        self.starter = self._starters(program, gpus)
+        self.awake: list[_Starter] = []
+        for starter in (*gpus, self.network):
+            self.env.process(starter.run())
+        self.env.process(self._clock())
+
+    def _starters(self, program: Program, gpus: list[_Gpu]) -> list[_Starter]:
+        """Who starts each operation: its GPU when it is a kernel, the network when bytes move."""
+        first = program.lanes[program.op_ptr[:-1]]
+        local = np.isin(first % STREAMS, _LOCAL_STREAMS) & (np.diff(program.op_ptr) == 1)
+        return [
+            gpus[rank] if is_local else self.network
+            for rank, is_local in zip((first // STREAMS).tolist(), local.tolist(), strict=True)
+        ]
+
+    def _clock(self) -> _Process:
+        env, due = self.env, self.due
+        self._finish(self._open_lanes())
+        while True:
+            awake, self.awake = self.awake, []
+            for starter in awake:
+                starter.wake.succeed()
+            yield env.timeout(0)  # every starter has run once this is over
+            if not due:
+                return
+            yield env.timeout(due[0][0] - env.now)
+            self._finish(self._pop_due())
+
+    def _open_lanes(self) -> list[int]:
+        """Let the first operation of every lane head it; return those of zero length that can start at once."""
+        instant: list[int] = []
+        for lane in range(len(self.queues)):
+            self._advance(lane, instant)
+        return instant
+
+    def _pop_due(self) -> list[int]:
+        due = self.due
+        now = self.env.now
+        horizon = now + 1e-12 * max(1.0, now)
+        finished: list[int] = []
+        while due and due[0][0] <= horizon:
+            _, op, version = heapq.heappop(due)
+            if version < 0:  # a dependency whose lag has passed
+                self._release(op, finished)
+            elif version == self.version[op]:
+                finished.append(op)
+        return finished
+
+    def _finish(self, finished: list[int]) -> None:
+        """End operations now; ``finished`` grows while zero-length ones end in the same instant."""
+        now, end_s = self.env.now, self.end_s
+        for op in finished:
+            end_s[op] = now
+            self.starter[op].ended(op)
+            for follower, lag in self.followers[op]:
+                if lag:
+                    heapq.heappush(self.due, (now + lag, follower, -1))
+                else:
+                    self._release(follower, finished)
+            for lane in self.op_lanes[op]:
+                self.queues[lane].pop()
+                self._advance(lane, finished)
+        self.left -= len(finished)
+
+    def _advance(self, lane: int, instant: list[int]) -> None:
+        if self.queues[lane]:
+            self._release(self.queues[lane][-1], instant)
+
+    def _release(self, op: int, instant: list[int]) -> None:
+        """One condition of ``op`` is met; with the last one it may start."""
+        self.pending[op] -= 1
+        if self.pending[op]:
+            return
+        self.start_s[op] = self.env.now
+        if self.duration_s[op] == 0.0:
+            instant.append(op)
+            return
+        starter = self.starter[op]
+        starter.ready.append(op)
+        starter.call()
+
+
+class _Starter(ABC):
+    """A process that sleeps until it is called, then starts its ready operations in order of id."""
+
+    def __init__(self, run: _Run) -> None:
+        self.state = run
+        self.ready: list[int] = []
+        self.called = False
+        self.wake = run.env.event()
+
+    def call(self) -> None:
+        """Have the clock wake this process once all due operations have finished."""
+        if not self.called:
+            self.called = True
+            self.state.awake.append(self)
+
+    def run(self) -> _Process:
+        while True:
+            yield self.wake
+            self.wake = self.state.env.event()
+            self.called = False
+            ready, self.ready = self.ready, []
+            self.start(sorted(ready))
+
+    @abstractmethod
+    def start(self, ready: list[int]) -> None:
+        """Begin operations now; each is put on the clock's list of due ends."""
+
+    @abstractmethod
+    def ended(self, op: int) -> None:
+        """An operation of this starter has ended."""
+
+
+class _Gpu(_Starter):
+    """A GPU: its kernels run at rate 1."""
+
+    def start(self, ready: list[int]) -> None:
+        state = self.state
+        now = state.env.now
+        for op in ready:
+            heapq.heappush(state.due, (now + state.duration_s[op], op, 0))
+
+    def ended(self, op: int) -> None:
+        pass
+
+
+class _Network(_Starter):
+    """Owns every transfer under way; sets their rates whenever the set of transfers changes."""
+
+    def __init__(self, run: _Run, program: Program) -> None:
+        super().__init__(run)
+        self.program = program
+        self.active: dict[int, tuple[float, float, float]] = {}  # op: (since, work left, rate)
+
+    def start(self, ready: list[int]) -> None:
+        now = self.state.env.now
+        for op in ready:
+            self.active[op] = (now, self.state.duration_s[op], 0.0)
+        self._set_rates(now)
+
+    def ended(self, op: int) -> None:
+        if self.active.pop(op, None):
+            self.call()
+
+    def _set_rates(self, now: float) -> None:
+        state = self.state
+        rates = flow_rates(self.program, np.fromiter(self.active, dtype=np.int32, count=len(self.active)))
+        for (op, (since, work, old)), rate in zip(list(self.active.items()), rates.tolist(), strict=True):
+            if rate != old:
+                work -= (now - since) * old
+                self.active[op] = (now, work, rate)
+                state.version[op] += 1
+                heapq.heappush(state.due, (now + work / rate, op, state.version[op]))
+
+
+def _rows(ptr: np.ndarray, values: np.ndarray) -> list[list[int]]:
+    flat = values.tolist()
+    return [flat[a:b] for a, b in pairwise(ptr.tolist())]
+
+
+def _followers(program: Program) -> list[list[tuple[int, float]]]:
+    """For every operation, (operation that depends on it, lag in seconds)."""
+    followers: list[list[tuple[int, float]]] = [[] for _ in range(program.size)]
+    owner = np.repeat(np.arange(program.size), np.diff(program.dep_ptr))
+    for dep, op, lag in zip(program.dep.tolist(), owner.tolist(), program.lag_s.tolist(), strict=True):
+        followers[dep].append((op, lag))
+    return followers

@@ -1,0 +1,1 @@
+"""Importers: documents of other tools and tables become parts of a scenario."""

@@ -1,0 +1,1 @@
+"""Layouts: sizes checked, ranks placed on GPUs, groups that communicate."""

@@ -1,0 +1,183 @@
+"""A layout checked against its model and cluster, with every size worked out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from simtrain.errors import LayoutError
+from simtrain.scenario.cluster import Node
+from simtrain.scenario.layout import Layout
+from simtrain.scenario.model import GroupedQueryAttention, Model
+from simtrain.scenario.scenario import Scenario
+
+__all__ = ["Parallel", "gpus_of", "plan_parallel"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parallel:
+    """Sizes of a valid layout.
+
+    Attributes:
+        gpus: tp * cp * pp * dp.
+        sp: whether sequence parallelism is on.
+        micro_batches: per replica and step.
+        stage_layers: (pp * vpp) tuples of layer indices, by stage.
+    """
+
+    gpus: int
+    tp: int
+    cp: int
+    ep: int
+    pp: int
+    vpp: int
+    dp: int
+    sp: bool
+    micro_batches: int
+    stage_layers: tuple[tuple[int, ...], ...]
+
+    @property
+    def replicas(self) -> int:
+        """GPUs of one pipeline rank: tp * cp * dp."""
+        return self.tp * self.cp * self.dp
+
+
+def gpus_of(scenario: Scenario) -> int:
+    """GPUs of the scenario's cluster."""
+    node = scenario.cluster.node
+    if not isinstance(node, Node):
+        raise LayoutError("cluster.node is a name; load the scenario before simulating it")
+    return node.gpus * scenario.cluster.nodes
+
+
+def plan_parallel(scenario: Scenario, where: str = "") -> Parallel:
+    """Check a resolved scenario's layout and work out what it leaves open.
+
+    Raises:
+        LayoutError: sizes do not multiply to the GPUs or do not divide heads, layers, batch, experts.
+    """
+    layout, model = scenario.layout, scenario.workload.model
+    if not isinstance(model, Model):
+        raise LayoutError("workload.model is a name; load the scenario before simulating it")
+    prefix = where or (f"{scenario.name}: " if scenario.name else "")
+    gpus = gpus_of(scenario)
+    dp = _data_parallel(layout, gpus, prefix)
+    _check_model(layout, model, scenario.workload.sequence_length, prefix)
+    _check_experts(layout, model, dp, prefix)
+    return Parallel(
+        gpus=gpus,
+        tp=layout.tp,
+        cp=layout.cp,
+        ep=layout.ep,
+        pp=layout.pp,
+        vpp=layout.vpp,
+        dp=dp,
+        sp=layout.tp > 1 if layout.sp is None else layout.sp and layout.tp > 1,
+        micro_batches=_micro_batches(scenario, dp, prefix),
+        stage_layers=_stage_layers(layout, model, prefix),
+    )
+
+
+def _data_parallel(layout: Layout, gpus: int, prefix: str) -> int:
+    inner = layout.tp * layout.cp * layout.pp
+    if layout.dp is None and gpus % inner == 0:
+        return gpus // inner
+    sizes = f"layout.tp * layout.cp * layout.pp = {layout.tp} * {layout.cp} * {layout.pp} = {inner}"
+    if layout.dp is None:
+        raise LayoutError(f"{prefix}{sizes} does not divide the cluster's {gpus} GPUs; {_divisor_hint(inner, gpus)}")
+    if inner * layout.dp != gpus:
+        fix = (
+            f"layout.dp = {gpus // inner} would fit"
+            if gpus % inner == 0
+            else f"and no layout.dp fits; {_divisor_hint(inner, gpus)}"
+        )
+        raise LayoutError(
+            f"{prefix}layout.dp = {layout.dp}: {sizes}, times dp = {inner * layout.dp}, "
+            f"but the cluster has {gpus} GPUs; {fix}"
+        )
+    return layout.dp
+
+
+def _divisor_hint(value: int, total: int) -> str:
+    divisors = [d for d in range(1, total + 1) if total % d == 0]
+    close = min(divisors, key=lambda d: (abs(d - value), d))
+    return f"their product must divide {total}, the nearest that does is {close}"
+
+
+def _choices(total: int) -> str:
+    return ", ".join(str(d) for d in range(1, total + 1) if total % d == 0)
+
+
+def _must_divide(key: str, value: int, what: str, total: int, prefix: str) -> None:
+    if total % value:
+        raise LayoutError(f"{prefix}{key} = {value} does not divide {what} = {total}; allowed: {_choices(total)}")
+
+
+def _check_model(layout: Layout, model: Model, sequence: int, prefix: str) -> None:
+    attention = model.attention
+    _must_divide("layout.tp", layout.tp, "workload.model.attention.heads", attention.heads, prefix)
+    if isinstance(attention, GroupedQueryAttention):
+        kv_heads = attention.kv_heads or attention.heads
+        if kv_heads % layout.tp and layout.tp % kv_heads:
+            raise LayoutError(
+                f"{prefix}layout.tp = {layout.tp} neither divides nor is a multiple of "
+                f"workload.model.attention.kv_heads = {kv_heads}; allowed: {_choices(kv_heads)}"
+            )
+    _must_divide("layout.tp", layout.tp, "workload.model.ffn_hidden", model.ffn_hidden, prefix)
+    _must_divide("layout.cp", layout.cp, "workload.sequence_length", sequence, prefix)
+    if layout.sp and layout.tp == 1:
+        raise LayoutError(f"{prefix}layout.sp = true needs layout.tp above 1: it shares the tensor parallel group")
+    if layout.tp > 1 and layout.sp is not False:
+        _must_divide("layout.tp", layout.tp, "workload.sequence_length / layout.cp", sequence // layout.cp, prefix)
+
+
+def _check_experts(layout: Layout, model: Model, dp: int, prefix: str) -> None:
+    if layout.ep == 1:
+        return
+    if model.moe is None:
+        raise LayoutError(f"{prefix}layout.ep = {layout.ep}, but the model has no experts; allowed: 1")
+    _must_divide("layout.ep", layout.ep, "workload.model.moe.experts", model.moe.experts, prefix)
+    ranks = dp * layout.cp * layout.tp
+    _must_divide("layout.ep", layout.ep, "GPUs of one pipeline rank (tp * cp * dp)", ranks, prefix)
+
+
+def _micro_batches(scenario: Scenario, dp: int, prefix: str) -> int:
+    batch, micro = scenario.workload.global_batch, scenario.layout.micro_batch
+    if batch % dp:
+        raise LayoutError(
+            f"{prefix}layout.dp = {dp} does not divide workload.global_batch = {batch} sequences; "
+            f"the nearest batches that fit are {batch // dp * dp or dp} and {(batch // dp + 1) * dp}"
+        )
+    if batch % (dp * micro):
+        raise LayoutError(
+            f"{prefix}layout.micro_batch = {micro} does not divide the {batch // dp} sequences of a replica "
+            f"(workload.global_batch {batch} / dp {dp}); allowed: {_choices(batch // dp)}"
+        )
+    return batch // (dp * micro)
+
+
+def _stage_layers(layout: Layout, model: Model, prefix: str) -> tuple[tuple[int, ...], ...]:
+    stages = layout.pp * layout.vpp
+    if layout.vpp > 1 and layout.pp == 1:
+        raise LayoutError(f"{prefix}layout.vpp = {layout.vpp} needs layout.pp above 1; allowed: 1")
+    split = layout.layers_per_stage
+    if split is None:
+        if model.layers % stages:
+            raise LayoutError(
+                f"{prefix}layout.pp * layout.vpp = {stages} does not divide workload.model.layers = {model.layers}; "
+                f"give layout.layers_per_stage ({stages} numbers), for example {list(_even(model.layers, stages))}"
+            )
+        split = (model.layers // stages,) * stages
+    if len(split) != stages or sum(split) != model.layers or min(split) < 0:
+        raise LayoutError(
+            f"{prefix}layout.layers_per_stage = {list(split)} must be {stages} numbers (pp * vpp), not negative, "
+            f"that add up to {model.layers} layers; it has {len(split)} that add up to {sum(split)}"
+        )
+    starts = [sum(split[:i]) for i in range(stages)]
+    return tuple(tuple(range(start, start + n)) for start, n in zip(starts, split, strict=True))
+
+
+def _even(layers: int, stages: int) -> tuple[int, ...]:
+    """As even as possible; the spare layers go to the middle, where no embedding or head sits."""
+    base, spare = divmod(layers, stages)
+    first = (stages - spare) // 2
+    return tuple(base + (first <= i < first + spare) for i in range(stages))

@@ -1,0 +1,78 @@
+"""Which GPU each rank sits on, and the groups that communicate.
+
+GPUs are numbered node by node.  ``rank_order`` names the axes from the fastest-varying to the slowest:
+``tp-cp-dp-pp`` is Megatron-LM's default order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simtrain.layout.parallel import Parallel
+
+__all__ = ["Placement", "place"]
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """GPU ids by coordinate, and groups.
+
+    Attributes:
+        gpu: (pp, dp, cp, tp) GPU of each coordinate.
+        ep: expert parallel size; expert groups are ``ep`` consecutive ranks of one pipeline rank.
+    """
+
+    gpu: Ints
+    ep: int
+
+    def groups(self, axis: str) -> Ints:
+        """Every group of one axis, shape (groups, size).
+
+        Axes: tp, cp, dp (gradient reduction: dp and cp together), ep, edp (gradients of experts),
+        all (one group of every GPU).
+        """
+        pp, dp, cp, tp = self.gpu.shape
+        if axis == "tp":
+            return self.gpu.reshape(-1, tp)
+        if axis == "cp":
+            return np.moveaxis(self.gpu, 2, 3).reshape(-1, cp)
+        if axis == "dp":
+            return np.moveaxis(self.gpu, 3, 1).reshape(-1, dp * cp)
+        if axis == "ep":
+            return self.gpu.reshape(-1, self.ep)
+        if axis == "edp":
+            return np.moveaxis(self.gpu.reshape(pp, -1, self.ep), 2, 1).reshape(-1, dp * cp * tp // self.ep)
+        if axis == "all":
+            return self.gpu.reshape(1, -1)
+        raise KeyError(axis)
+
+    def pairs(self, source: int, target: int) -> Ints:
+        """(GPU, GPU) of every send from pipeline rank ``source`` to ``target``, shape (tp * cp * dp, 2)."""
+        return np.stack([self.gpu[source].ravel(), self.gpu[target].ravel()], axis=1)
+
+    def partition(self, axis: str) -> Ints:
+        """Group number of each of the tp * cp * dp coordinates of a pipeline rank, for one axis.
+
+        ``local``: every coordinate is its own group.
+        """
+        _, dp, cp, tp = self.gpu.shape
+        coordinate = np.arange(dp * cp * tp).reshape(1, dp, cp, tp)
+        if axis in ("local", "pp"):
+            return coordinate.ravel()
+        groups = Placement(coordinate, self.ep).groups(axis)
+        label = np.empty(groups.size, dtype=np.int64)
+        label[groups.ravel()] = np.repeat(np.arange(len(groups)), groups.shape[1])
+        return label
+
+
+def place(parallel: Parallel, rank_order: str) -> Placement:
+    """Lay the ranks over the GPUs in ``rank_order``, fastest axis first."""
+    sizes = {"tp": parallel.tp, "cp": parallel.cp, "dp": parallel.dp, "pp": parallel.pp}
+    slowest_first = rank_order.split("-")[::-1]
+    gpu = np.arange(parallel.gpus).reshape([sizes[axis] for axis in slowest_first])
+    return Placement(gpu.transpose([slowest_first.index(axis) for axis in ("pp", "dp", "cp", "tp")]), parallel.ep)

@@ -1,0 +1,1 @@
+"""Operators, parameters and FLOPs of a model."""

@@ -1,0 +1,197 @@
+"""Attention of one layer: grouped-query or latent projections around a fused or unfused core.
+
+Context parallelism gathers keys and values before the core, keeps only the own part, and gathers them again
+in backward, whose gradients it scatters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from simtrain.model.operators import Exchange, Kernel, KernelClass, Shard
+from simtrain.model.pieces import (
+    MASK_BYTES,
+    Piece,
+    column_parallel,
+    gemm,
+    local_tokens,
+    memory_bound,
+    norm,
+    row_parallel,
+    tokens,
+)
+from simtrain.scenario.model import GroupedQueryAttention, LatentAttention, Model
+
+__all__ = ["attention_pieces"]
+
+FP32_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Heads:
+    """Heads of one rank: query heads, key-value heads, head sizes, window in tokens (0: none), dropout."""
+
+    queries: int
+    keys: int
+    qk_dim: int
+    v_dim: int
+    window: int
+    dropout: bool
+
+    @property
+    def key_value_width(self) -> int:
+        return self.keys * (self.qk_dim + self.v_dim)
+
+
+def attention_pieces(model: Model, shard: Shard) -> list[Piece]:
+    """Projections, rotary positions, core and output projection, in forward order."""
+    if isinstance(model.attention, LatentAttention):
+        projections, heads = _latent(model, model.attention, shard)
+    else:
+        projections, heads = _grouped(model, model.attention, shard)
+    return [
+        *projections,
+        *_rotary(model, heads, shard),
+        *_context_parallel_core(heads, shard),
+        row_parallel("attention_output", shard, heads.queries * heads.v_dim, model.hidden),
+    ]
+
+
+def _grouped(model: Model, attention: GroupedQueryAttention, shard: Shard) -> tuple[list[Piece], _Heads]:
+    """Queries, keys and values by one matmul; key-value heads fewer than ranks are replicated."""
+    dim = attention.head_dim or model.hidden // attention.heads
+    keys = max((attention.kv_heads or attention.heads) // shard.tp, 1)
+    heads = _Heads(attention.heads // shard.tp, keys, dim, dim, attention.window or 0, model.dropout)
+    width = (heads.queries + 2 * heads.keys) * dim
+    return [column_parallel("qkv", shard, model.hidden, width)], heads
+
+
+def _latent(model: Model, mla: LatentAttention, shard: Shard) -> tuple[list[Piece], _Heads]:
+    """Compressions (whole on every tensor parallel rank, on its local tokens), then expansions cut by heads.
+
+    DeepSeek-V2, arXiv 2405.04434, section 2.1.
+    """
+    qk_dim = mla.qk_nope_head_dim + mla.qk_rope_head_dim
+    count = mla.heads // shard.tp
+    heads = _Heads(count, count, qk_dim, mla.v_head_dim, 0, model.dropout)
+    rank, rope = mla.kv_lora_rank, mla.qk_rope_head_dim
+    expanded = count * (mla.qk_nope_head_dim + mla.v_head_dim)
+    pieces = _latent_queries(model.hidden, mla.q_lora_rank, count * qk_dim, shard)
+    pieces += [
+        _replicated("kv_down", shard, model.hidden, rank + rope, keep_input=False),
+        norm("kv_norm", shard, rank),
+        column_parallel("kv_up", shard, rank, expanded, gathered=rank + rope),
+    ]
+    return pieces, heads
+
+
+def _latent_queries(hidden: int, rank: int | None, width: int, shard: Shard) -> list[Piece]:
+    if not rank:
+        return [column_parallel("q", shard, hidden, width)]
+    return [
+        _replicated("q_down", shard, hidden, rank, keep_input=True),
+        norm("q_norm", shard, rank),
+        column_parallel("q_up", shard, rank, width),
+    ]
+
+
+def _replicated(name: str, shard: Shard, k: int, n: int, *, keep_input: bool) -> Piece:
+    """A matmul that every tensor parallel rank holds whole, on its local tokens."""
+    rows = local_tokens(shard)
+    saved_bytes = shard.act_bytes * rows * k if keep_input else 0.0
+    forward, dgrad, wgrad = gemm(name, shard, rows, k, n, saved_bytes=saved_bytes)
+    return Piece((forward,), (dgrad, wgrad))
+
+
+def _rotary(model: Model, heads: _Heads, shard: Shard) -> Iterator[Piece]:
+    """Rotation of queries and keys; models with learned positions have none."""
+    if model.learned_positions == 0:
+        moved = 2 * shard.act_bytes * tokens(shard) * (heads.queries + heads.keys) * heads.qk_dim
+        yield memory_bound("rotary", "elementwise", moved, moved)
+
+
+def _context_parallel_core(heads: _Heads, shard: Shard) -> Iterator[Piece]:
+    core = [_flash(heads, shard)] if shard.attention == "flash" else list(_unfused(heads, shard))
+    if shard.cp == 1:
+        yield from core
+        return
+    size = shard.act_bytes * shard.micro_batch * shard.sequence * heads.key_value_width
+    gather = Exchange("kv_all_gather", "cp", "all_gather", size)
+    scatter = Exchange("kv_reduce_scatter", "cp", "reduce_scatter", size, "I")
+    yield Piece((gather,), (scatter,), inner_bytes=0.0)
+    yield from core
+    yield Piece((), (Exchange("kv_regather", "cp", "all_gather", size, "I"),))
+
+
+def _attended_pairs(sequence: int, window: int) -> float:
+    """Query-key pairs of a causal sequence: the lower triangle, or a band of it."""
+    width = min(window or sequence, sequence)
+    return sequence * width - width**2 / 2
+
+
+def _flash(heads: _Heads, shard: Shard) -> Piece:
+    """Fused attention: two matmuls forward, five backward (FlashAttention-2, arXiv 2307.08691, section 3).
+
+    Kept: queries, keys, values and the logarithm of the softmax sums (fp32); the output is kept by the
+    projection that reads it.  For equal head sizes backward is 2.5 times forward.
+    """
+    act, rows, whole = shard.act_bytes, tokens(shard), shard.micro_batch * shard.sequence
+    pair_flops = 2.0 * shard.micro_batch * heads.queries * _attended_pairs(shard.sequence, heads.window) / shard.cp
+    query, output = act * rows * heads.queries * heads.qk_dim, act * rows * heads.queries * heads.v_dim
+    key_value = act * whole * heads.key_value_width
+    sums = float(FP32_BYTES * rows * heads.queries)
+    shape = (shard.sequence // shard.cp, shard.sequence, heads.qk_dim, shard.micro_batch * heads.queries)
+    forward = Kernel(
+        "attention",
+        "attention_forward",
+        pair_flops * (heads.qk_dim + heads.v_dim),
+        query + key_value + output + sums,
+        "F",
+        *shape,
+        saved_bytes=query + key_value / shard.cp + sums,
+    )
+    backward = Kernel(
+        "attention_backward",
+        "attention_backward",
+        pair_flops * (3 * heads.qk_dim + 2 * heads.v_dim),
+        2 * (query + key_value + output) + sums,
+        "I",
+        *shape,
+    )
+    return Piece((forward,), (backward,), inner_bytes=sums)
+
+
+def _unfused(heads: _Heads, shard: Shard) -> Iterator[Piece]:
+    """Scores, softmax, dropout and weighted values, each over the whole square in memory."""
+    act, rows = shard.act_bytes, tokens(shard)
+    square = shard.micro_batch * heads.queries * shard.sequence * (shard.sequence // shard.cp)
+    query, output = act * rows * heads.queries * heads.qk_dim, act * rows * heads.queries * heads.v_dim
+    keys, values = (act * shard.micro_batch * shard.sequence * heads.keys * d for d in (heads.qk_dim, heads.v_dim))
+    kept = query + keys / shard.cp
+    yield _square_matmul("scores", heads, shard, heads.qk_dim, query + keys + act * square, kept, 0.0)
+    softmax = act * square
+    yield _core("softmax", "norm", 2 * softmax, 3 * softmax, softmax)
+    if heads.dropout:
+        mask = float(MASK_BYTES * square)
+        yield _core("attention_dropout", "elementwise", 2 * softmax + mask, 2 * softmax + mask, mask)
+    dropped = softmax if heads.dropout else 0.0
+    moved, kept = output + values + act * square, values / shard.cp
+    yield _square_matmul("weighted_values", heads, shard, heads.v_dim, moved, kept, dropped)
+
+
+def _square_matmul(
+    name: str, heads: _Heads, shard: Shard, dim: int, moved: float, kept_bytes: float, inner_bytes: float
+) -> Piece:
+    """A batched matmul of the square with queries, keys or values; backward has one for each of its inputs."""
+    groups, m, n = shard.micro_batch * heads.queries, shard.sequence // shard.cp, shard.sequence
+    flops = 2.0 * groups * m * n * dim
+    first, second = (
+        Kernel(f"{name}_{side}", "gemm", flops, moved, "I", m, n, dim, groups) for side in ("dleft", "dright")
+    )
+    forward = Kernel(name, "gemm", flops, moved, "F", m, n, dim, groups, kept_bytes + inner_bytes)
+    return Piece((forward,), (first, second), inner_bytes=inner_bytes)
+
+
+def _core(name: str, kind: KernelClass, forward_bytes: float, backward_bytes: float, inner_bytes: float) -> Piece:
+    return replace(memory_bound(name, kind, forward_bytes, backward_bytes, inner_bytes), inner_bytes=inner_bytes)

@@ -1,0 +1,148 @@
+"""Operators of a layer, of the embedding and of the head, for one rank and one micro batch.
+
+The residual stream enters and leaves a layer as (tokens, hidden), cut over the tensor parallel group where
+sequence parallelism is on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import chain
+
+from simtrain.model.attention import attention_pieces
+from simtrain.model.counts import LayerKind, layer_kind
+from simtrain.model.mlp import mlp_pieces
+from simtrain.model.moe import moe_pieces
+from simtrain.model.operators import Exchange, Kernel, LayerOperators, Operator, Shard
+from simtrain.model.pieces import (
+    MASK_BYTES,
+    Piece,
+    column_parallel,
+    local_tokens,
+    memory_bound,
+    norm,
+    residual_add,
+    tokens,
+)
+from simtrain.scenario.model import Model
+
+__all__ = ["LayerKind", "embedding_operators", "head_operators", "layer_kind", "layer_operators"]
+
+FP32_BYTES = 4
+
+
+def layer_operators(model: Model, layer_index: int, shard: Shard) -> LayerOperators:
+    """Operators of one layer (0-based); equal for all layers of one :func:`layer_kind`.
+
+    Full recomputation keeps the layer's input and runs its whole forward again; selective recomputation keeps
+    queries, keys and values and runs the attention core again (Korthikanti et al. 2022, arXiv 2205.05198,
+    section 5).  ``saved_bytes`` of a recomputed kernel is what it holds while the layer's backward runs.
+    """
+    pieces = _layer_pieces(model, layer_kind(model, layer_index), shard)
+    if shard.recompute == "full":
+        return _recomputed_whole(pieces)
+    if shard.recompute == "selective":
+        return _recomputed_core(pieces)
+    return _assemble(pieces)
+
+
+def embedding_operators(model: Model, shard: Shard) -> LayerOperators:
+    """Look-up in the table cut by vocabulary, positions and dropout."""
+    pieces = [_look_up(model, shard)]
+    one = shard.act_bytes * local_tokens(shard) * model.hidden
+    if model.learned_positions:
+        pieces.append(memory_bound("positions", "elementwise", 3 * one, one))
+    if model.dropout:
+        mask = MASK_BYTES * local_tokens(shard) * model.hidden
+        pieces.append(memory_bound("embedding_dropout", "elementwise", 2 * one + mask, 2 * one + mask, mask))
+    return _assemble(pieces)
+
+
+def head_operators(model: Model, shard: Shard) -> LayerOperators:
+    """Final norm, logits cut by vocabulary, and cross entropy on fp32 logits, which are kept."""
+    vocab = -(-model.vocab // shard.tp)
+    pieces = [
+        norm("final_norm", shard, model.hidden),
+        column_parallel("logits", shard, model.hidden, vocab),
+        _cross_entropy(tokens(shard), vocab, shard),
+    ]
+    return _assemble(pieces)
+
+
+def _layer_pieces(model: Model, kind: LayerKind, shard: Shard) -> list[Piece]:
+    moe = model.moe if kind == "moe" else None
+    return [
+        norm("attention_norm", shard, model.hidden),
+        *attention_pieces(model, shard),
+        residual_add("attention_residual", shard, model.hidden, model.dropout),
+        norm("mlp_norm", shard, model.hidden),
+        *(moe_pieces(model, moe, shard) if moe else mlp_pieces(model, shard, model.ffn_hidden)),
+        residual_add("mlp_residual", shard, model.hidden, model.dropout),
+    ]
+
+
+def _look_up(model: Model, shard: Shard) -> Piece:
+    elements = tokens(shard) * model.hidden
+    written, rows = shard.act_bytes * elements, elements / shard.tp
+    forward = Kernel("embedding", "embedding", 0.0, written + shard.weight_bytes * rows)
+    backward = Kernel("embedding_wgrad", "embedding", 0.0, written + 2 * shard.grad_bytes * rows, "W")
+    if shard.tp == 1:
+        return Piece((forward,), (backward,))
+    if not shard.sp:
+        return Piece((forward, Exchange("embedding_all_reduce", "tp", "all_reduce", written)), (backward,))
+    scatter = Exchange("embedding_reduce_scatter", "tp", "reduce_scatter", written)
+    return Piece((forward, scatter), (Exchange("embedding_all_gather", "tp", "all_gather", written, "W"), backward))
+
+
+def _cross_entropy(rows: int, vocab: int, shard: Shard) -> Piece:
+    """Softmax and loss over a vocabulary cut in tp parts: the parts agree on maximum, target and sum of each token."""
+    moved = float((shard.act_bytes + FP32_BYTES) * rows * vocab)
+    piece = memory_bound("cross_entropy", "cross_entropy", moved, moved, float(FP32_BYTES * rows * vocab))
+    if shard.tp == 1:
+        return piece
+    scalars = (
+        Exchange(f"cross_entropy_{what}", "tp", "all_reduce", float(FP32_BYTES * rows))
+        for what in ("maximum", "target", "sum")
+    )
+    return Piece((*piece.forward, *scalars), piece.backward)
+
+
+def _assemble(pieces: Sequence[Piece]) -> LayerOperators:
+    return LayerOperators(
+        tuple(chain.from_iterable(p.forward for p in pieces)),
+        tuple(chain.from_iterable(p.backward for p in reversed(pieces))),
+    )
+
+
+def _recomputed_whole(pieces: Sequence[Piece]) -> LayerOperators:
+    """The first kernel is the norm whose input is the layer's; all other tensors are made again."""
+    plain = _assemble(pieces)
+    first, *others = plain.forward
+    kept = (first, *(_holding(op, 0.0) for op in others))
+    again = (_holding(first, 0.0), *others)
+    return LayerOperators(kept, (*_again(again), *plain.backward))
+
+
+def _recomputed_core(pieces: Sequence[Piece]) -> LayerOperators:
+    core = [p for p in pieces if p.inner_bytes is not None]
+    kept = [_without_inner(p) if p.inner_bytes is not None else p for p in pieces]
+    again = (_holding(op, p.inner_bytes or 0.0) for p in core for op in p.forward)
+    plain = _assemble(kept)
+    return LayerOperators(plain.forward, (*_again(again), *plain.backward))
+
+
+def _without_inner(piece: Piece) -> Piece:
+    inner_bytes = piece.inner_bytes or 0.0
+    forward = tuple(
+        _holding(op, op.saved_bytes - inner_bytes) if isinstance(op, Kernel) else op for op in piece.forward
+    )
+    return replace(piece, forward=forward)
+
+
+def _holding(op: Operator, saved_bytes: float) -> Operator:
+    return replace(op, saved_bytes=saved_bytes) if isinstance(op, Kernel) else op
+
+
+def _again(operators: Iterable[Operator]) -> tuple[Operator, ...]:
+    return tuple(replace(op, part="I", recompute=True) for op in operators)

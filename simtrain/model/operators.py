@@ -1,0 +1,117 @@
+"""What a layer runs: kernels and exchanges, with FLOPs, bytes and what backward needs kept.
+
+Sizes are those of ONE rank after tensor, context and expert parallel sharding (:class:`Shard`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["Collective", "Exchange", "Kernel", "KernelClass", "LayerOperators", "Operator", "Part", "Shard"]
+
+KernelClass = Literal[
+    "gemm",
+    "grouped_gemm",
+    "attention_forward",
+    "attention_backward",
+    "norm",
+    "activation",
+    "elementwise",
+    "embedding",
+    "cross_entropy",
+    "permute",
+    "optimizer",
+]
+Collective = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send_recv"]
+Part = Literal["F", "I", "W"]
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """How one layer is cut, and what one micro batch is.
+
+    Attributes:
+        tp, cp, ep: parallel sizes; sp: sequence parallelism over the tp group.
+        micro_batch: sequences of a micro batch; sequence: their full length in tokens.
+        act_bytes: bytes of one activation element (2 for bf16); weight_bytes: of one matmul weight element;
+            grad_bytes: of one element of a weight gradient (4 where micro batches are summed in fp32).
+        recompute, attention: as in :class:`simtrain.scenario.layout.Layout`.
+    """
+
+    micro_batch: int
+    sequence: int
+    tp: int = 1
+    cp: int = 1
+    ep: int = 1
+    sp: bool = False
+    act_bytes: float = 2.0
+    weight_bytes: float = 2.0
+    grad_bytes: float = 4.0
+    recompute: Literal["none", "selective", "full"] = "none"
+    attention: Literal["flash", "unfused"] = "flash"
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One kernel of one rank.
+
+    Attributes:
+        flops: floating point operations of its matmuls (fused causal attention: half of the square), 0 without.
+        bytes: bytes it reads and writes in device memory.
+        m, n, k, groups: matmul shape (m x k times k x n, ``groups`` of them); 0 for others.
+        saved_bytes: bytes a forward kernel leaves in memory until its backward; of a recomputed one, while
+            the backward of its layer runs.
+        part: F forward, I backward for inputs, W backward for weights.
+        recompute: executed again during backward (counted apart, HFU includes it).
+    """
+
+    name: str
+    kind: KernelClass
+    flops: float
+    bytes: float
+    part: Part = "F"
+    m: int = 0
+    n: int = 0
+    k: int = 0
+    groups: int = 1
+    saved_bytes: float = 0.0
+    recompute: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One collective that a layer needs.
+
+    Attributes:
+        stream: which group takes part: tp, cp or ep.
+        bytes: size in the convention of nccl-tests: all_reduce the tensor of one rank; all_gather and
+            reduce_scatter the whole (gathered) tensor; all_to_all all that one rank sends, its own part included.
+    """
+
+    name: str
+    stream: Literal["tp", "cp", "ep"]
+    collective: Collective
+    bytes: float
+    part: Part = "F"
+    recompute: bool = False
+
+
+Operator = Kernel | Exchange
+
+
+@dataclass(frozen=True, slots=True)
+class LayerOperators:
+    """Operators of a layer (or of the embedding or the head), in the order a single stream runs them.
+
+    ``backward`` holds I and W parts in the order autograd runs them (I of an operator, then its W);
+    recomputed forward operators stand first, with ``recompute`` set and part I.
+    """
+
+    forward: tuple[Operator, ...]
+    backward: tuple[Operator, ...]
+
+    @property
+    def saved_bytes(self) -> float:
+        """Activation bytes one micro batch leaves behind in this layer."""
+        return sum(op.saved_bytes for op in self.forward if isinstance(op, Kernel))

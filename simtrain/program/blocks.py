@@ -1,0 +1,196 @@
+"""Blocks: the operations of one pipeline action on one stage, as arrays that repeat for every micro batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simtrain.costs.prices import Priced
+from simtrain.program.program import STREAMS, Bucket, Phase, Stream
+
+__all__ = ["SCOPES", "Block", "BlockWriter", "FlowTable"]
+
+SCOPES = ("local", "tp", "cp", "ep", "dp", "edp", "all")
+"""Which symmetric copies of an operation run as one: a kernel on each GPU alone, a tp collective once per group."""
+
+_STREAM = {"compute": Stream.COMPUTE, "tp": Stream.TP, "cp": Stream.CP, "ep": Stream.EP, "host": Stream.HOST}
+_PHASE = {"F": Phase.FORWARD, "I": Phase.BACKWARD_INPUT, "W": Phase.BACKWARD_WEIGHT, "O": Phase.OPTIMIZER}
+_MATMUL = frozenset({"gemm", "grouped_gemm", "attention_forward", "attention_backward"})
+
+
+class FlowTable:
+    """Sets of flows, one per distinct price, numbered as operations first use them."""
+
+    def __init__(self) -> None:
+        self._index: dict[int, int] = {}
+        self.prices: list[Priced] = []
+
+    def add(self, priced: Priced) -> int:
+        """Number of the flow set of an exchange; -1 for a kernel."""
+        if priced.kernel or priced.cost is None:
+            return -1
+        found = self._index.get(id(priced.cost))
+        if found is None:
+            found = self._index[id(priced.cost)] = len(self.prices)
+            self.prices.append(priced)
+        return found
+
+    def arrays(self) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
+        """flow_ptr, flow_edge, flow_load of :class:`simtrain.program.program.Program`."""
+        edges = [np.asarray(p.cost.edges, dtype=np.int32) for p in self.prices]  # type: ignore[union-attr]
+        loads = [np.asarray(p.cost.load, dtype=np.float64) for p in self.prices]  # type: ignore[union-attr]
+        ptr = np.concatenate([[0], np.cumsum([len(e) for e in edges])]).astype(np.int32)
+        return ptr, np.concatenate([*edges, np.empty(0, np.int32)]), np.concatenate([*loads, np.empty(0)])
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Operations that one action adds to a Program.
+
+    Attributes:
+        columns: per-operation arrays by Program field name (and ``scope``), each (n,).
+        lane_ptr, lanes: lanes of each operation.
+        op, dep: dependencies inside the block, operation and what it waits for.
+        entry: the operation that waits for the input of the action.
+        exit: the operation after which the output is there (the send, where there is one).
+        last: last operation of the block's own compute.
+        mark: operation of the compute stream near the end, from which weight gathers of the next block may start.
+        gathers: weight gathers that may start that early.
+        layer_end: last operation of each layer.
+    """
+
+    columns: dict[str, NDArray[np.generic]]
+    lane_ptr: NDArray[np.int32]
+    lanes: NDArray[np.int32]
+    op: NDArray[np.int32]
+    dep: NDArray[np.int32]
+    entry: int
+    exit: int
+    last: int
+    mark: int
+    gathers: tuple[int, ...]
+    layer_end: dict[int, int]
+
+    @property
+    def size(self) -> int:
+        """Number of operations."""
+        return len(self.lane_ptr) - 1
+
+
+@dataclass(slots=True)
+class BlockWriter:
+    """Writes one block on one rank; operations of one stream run in the order written.
+
+    Each operation follows the previous one: on the same lane by its place in the FIFO, across lanes by a dependency.
+    """
+
+    rank: int
+    stage: int
+    names: dict[str, int]
+    flows: FlowTable
+    rows: list[tuple[float, ...]] = field(default_factory=list)
+    lanes: list[list[int]] = field(default_factory=list)
+    deps: list[tuple[int, int]] = field(default_factory=list)
+    layer_end: dict[int, int] = field(default_factory=dict)
+    gathers: list[int] = field(default_factory=list)
+    entry: int = -1
+    chain: int = -1
+
+    def add(
+        self,
+        priced: Priced,
+        phase: Phase,
+        lanes: Sequence[int],
+        after: Sequence[int] = (),
+        *,
+        bucket: Bucket = Bucket.COMMUNICATION,
+        scope: str = "local",
+    ) -> int:
+        """Append an operation and return its place in the block."""
+        op = len(self.rows)
+        name = self.names.setdefault(priced.name, len(self.names))
+        self.rows.append(
+            (
+                name,
+                phase,
+                bucket,
+                self.stage,
+                priced.layer,
+                priced.latency_s,
+                priced.work_s,
+                priced.useful_s,
+                priced.bytes,
+                self.flows.add(priced),
+                SCOPES.index(scope),
+            )
+        )
+        self.lanes.append(list(lanes))
+        self.deps.extend((op, dep) for dep in after if dep >= 0)
+        return op
+
+    def lane(self, stream: Stream, rank: int | None = None) -> int:
+        """Lane number of a stream of this rank (or another)."""
+        return (self.rank if rank is None else rank) * STREAMS + stream
+
+    def follow(self, priced: Priced, extra: Sequence[int] = ()) -> int:
+        """Append a layer operator right after the one before it in the data flow."""
+        stream = _STREAM[priced.stream]
+        lane = self.lane(stream)
+        crossing = self.chain >= 0 and self.lanes[self.chain] != [lane]
+        phase = Phase.RECOMPUTE if priced.recompute else _PHASE[priced.part]
+        op = self.add(
+            priced,
+            phase,
+            [lane],
+            [*([self.chain] if crossing else []), *extra],
+            bucket=_bucket(priced),
+            scope="local" if priced.kernel else priced.stream,
+        )
+        self.entry = op if self.entry < 0 else self.entry
+        self.chain = self.layer_end[priced.layer] = op
+        return op
+
+    def block(self, *, exit: int = 0, mark: int = 0) -> Block:
+        """The finished block."""
+        table = np.array(self.rows, dtype=np.float64).reshape(len(self.rows), len(_COLUMNS))
+        columns = {key: table[:, i].astype(dtype) for i, (key, dtype) in enumerate(_COLUMNS)}
+        deps = np.array(self.deps, dtype=np.int32).reshape(-1, 2)
+        return Block(
+            columns=columns,
+            lane_ptr=np.concatenate([[0], np.cumsum([len(row) for row in self.lanes])]).astype(np.int32),
+            lanes=np.array([lane for row in self.lanes for lane in row], dtype=np.int32),
+            op=deps[:, 0],
+            dep=deps[:, 1],
+            entry=self.entry,
+            exit=exit,
+            last=self.chain,
+            mark=mark,
+            gathers=tuple(self.gathers),
+            layer_end=dict(self.layer_end),
+        )
+
+
+_COLUMNS = (
+    ("name", np.int32),
+    ("phase", np.int32),
+    ("bucket", np.int32),
+    ("stage", np.int32),
+    ("layer", np.int32),
+    ("latency_s", np.float64),
+    ("work_s", np.float64),
+    ("useful_s", np.float64),
+    ("bytes", np.float64),
+    ("flow", np.int32),
+    ("scope", np.int32),
+)
+
+
+def _bucket(priced: Priced) -> Bucket:
+    if not priced.kernel:
+        return Bucket.COMMUNICATION
+    if priced.kind == "optimizer":
+        return Bucket.OPTIMIZER
+    return Bucket.MATMUL if priced.kind in _MATMUL else Bucket.NON_MATMUL

@@ -1,0 +1,54 @@
+"""The page of a comparison: table, what makes the difference, waterfall, and every bubble timeline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from simtrain.report.html import Content, Section, Table, write_html
+from simtrain.report.tables import compare_rows, difference_rows
+from simtrain.report.timeline_figure import timeline
+from simtrain.report.waterfall_figure import waterfall
+from simtrain.step.compare import Difference
+from simtrain.step.report import StepReport
+
+__all__ = ["write_compare_page"]
+
+
+def write_compare_page(
+    title: str, notes: str, steps: Sequence[StepReport], gaps: Sequence[Difference], path: str | Path
+) -> Path:
+    """Write the page of a comparison; ``gaps`` are the differences to the first scenario."""
+    names = [step.scenario.name for step in steps]
+    opening: list[Content] = [notes] if notes else []
+    opening += [_verdict(steps), Table(("", *names), compare_rows(steps, gaps))]
+    sections = [
+        Section("", opening),
+        Section("Where the GPU time goes", [waterfall(list(steps))]),
+        Section(
+            f"Seconds against {names[0]}, bucket by bucket",
+            [
+                "Each column adds up to the difference in step time. Batches of another size are scaled to the "
+                "tokens of the first scenario's step.",
+                Table(("seconds per step", *(gap.name for gap in gaps)), difference_rows(gaps)),
+            ],
+        ),
+        *(
+            Section(f"One step: {step.scenario.title or name}", [timeline(step)])
+            for name, step in zip(names, steps, strict=True)
+        ),
+    ]
+    return write_html(sections, path, title)
+
+
+def _verdict(steps: Sequence[StepReport]) -> str:
+    """Which scenario is fastest and which is cheapest, in one sentence."""
+    fitting = [step for step in steps if step.memory.fits] or list(steps)
+    fastest = min(fitting, key=lambda step: step.job.days)
+    cheapest = min(fitting, key=lambda step: step.job.cost_usd)
+    return (
+        f"Fastest: {fastest.scenario.name}, {fastest.job.days:,.1f} days. "
+        f"Cheapest: {cheapest.scenario.name}, {cheapest.job.cost_usd / 1e6:,.2f} M USD "
+        f"({cheapest.job.usd_per_million_tokens:.3f} USD per million tokens). "
+        "Failures and downtime are not in these figures."
+    )

@@ -1,0 +1,193 @@
+"""Tables for the terminal; rich is imported when one is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from simtrain.quantities import format_quantity
+from simtrain.report.palette import BUCKETS
+from simtrain.report.waterfall_figure import step_name
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from simtrain.cluster.topology import Finding
+    from simtrain.step.compare import Difference
+    from simtrain.step.report import MemoryReport, StepReport
+
+__all__ = [
+    "catalogue_table",
+    "compare_rows",
+    "compare_table",
+    "difference_rows",
+    "difference_table",
+    "explain_table",
+    "memory_table",
+    "step_rows",
+    "step_table",
+    "topology_table",
+    "waterfall_table",
+]
+
+_BAR_CELLS = 30
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+def step_rows(step: StepReport) -> list[tuple[str, str]]:
+    """What one step comes to, as (quantity, value) in words; the same rows in the terminal and on a page."""
+    job, memory = step.job, step.memory
+    worst = max(memory.peak_bytes)
+    fits = "fits" if memory.fits else "DOES NOT FIT"
+    return [
+        ("step time", format_quantity(step.time_s, "time")),
+        ("tokens/s", f"{step.tokens_per_s:,.0f}"),
+        ("tokens/s per GPU", f"{step.tokens_per_s_per_gpu:,.1f}"),
+        ("model TFLOPS per GPU", f"{step.model_tflops_per_gpu:,.1f}"),
+        ("MFU", f"{step.mfu:.1%}"),
+        ("MFU, causal attention", f"{step.mfu_causal:.1%}"),
+        ("HFU", f"{step.hfu:.1%}"),
+        ("bubble", f"{step.bubble_fraction:.1%}"),
+        ("peak memory", f"{_bytes(worst)} of {_bytes(memory.capacity_bytes)} ({fits})"),
+        ("days", f"{job.days:,.1f}"),
+        ("GPU hours", f"{job.gpu_hours:,.0f}"),
+        ("purchase", _usd(job.purchase_usd)),
+        ("cost of the run", _usd(job.cost_usd)),
+        ("of which power", _usd(job.power_usd)),
+        ("USD per million tokens", f"{job.usd_per_million_tokens:.4g}"),
+    ]
+
+
+def step_table(step: StepReport) -> Table:
+    """One step as a two-column table."""
+    return _table(("", step_name(step)), step_rows(step))
+
+
+def waterfall_table(step: StepReport) -> Table:
+    """Shares of GPU time with bars; buckets that would print as 0.00 % are left out."""
+    rows = [
+        (BUCKETS[bucket].label, f"{share:7.2%}", format_quantity(share * step.time_s, "time"), _bar(share))
+        for bucket, share in step.waterfall.items()
+        if abs(share) >= 5e-5
+    ]
+    return _table(("GPU time", "share", "of the step", ""), rows, left=(0, 3))
+
+
+def memory_table(memory: MemoryReport) -> Table:
+    """Bytes by part at the peak, one row per pipeline rank, and what is left of the GPU."""
+    parts = [part for part, values in memory.parts.items() if any(values)]
+    rows = [
+        (str(rank), *(_bytes(memory.parts[part][rank]) for part in parts), _bytes(peak), _free(memory, peak))
+        for rank, peak in enumerate(memory.peak_bytes)
+    ]
+    return _table(("rank", *parts, "peak", f"free of {_bytes(memory.capacity_bytes)}"), rows)
+
+
+def compare_rows(steps: Sequence[StepReport], gaps: Sequence[Difference] = ()) -> list[tuple[str, ...]]:
+    """The rows of :func:`step_rows`, one column per scenario, and what makes each differ from the first."""
+    columns = [step_rows(step) for step in steps]
+    rows = [(row[0][0], *(cell[1] for cell in row)) for row in zip(*columns, strict=True)]
+    layouts = ("GPUs and layout", *(_layout(step) for step in steps))
+    if not gaps:
+        return [layouts, *rows]
+    reasons = [("first reason for the gap", *("" for _ in steps)), ("second reason", *("" for _ in steps))]
+    for n in range(2):
+        found = [gap.reasons[n] if n < len(gap.reasons) else "" for gap in gaps]
+        reasons[n] = (reasons[n][0], "(what the others are held against)" if n == 0 else "", *found)
+    return [layouts, *rows, *reasons]
+
+
+def compare_table(steps: Sequence[StepReport], gaps: Sequence[Difference] = ()) -> Table:
+    """Several steps side by side; ``gaps`` are the differences to the first."""
+    return _table(("", *(step.scenario.name for step in steps)), compare_rows(steps, gaps))
+
+
+def difference_rows(gaps: Sequence[Difference]) -> list[tuple[str, ...]]:
+    """Seconds per step against the first scenario, a row per bucket and one for the total."""
+    rows = [
+        (style.label, *(f"{gap.seconds[bucket]:+.3f}" for gap in gaps))
+        for bucket, style in BUCKETS.items()
+        if any(abs(gap.seconds[bucket]) >= 5e-4 for gap in gaps)
+    ]
+    return [*rows, ("step time", *(f"{gap.total_s:+.3f}" for gap in gaps))]
+
+
+def difference_table(gaps: Sequence[Difference]) -> Table:
+    """What makes each scenario slower (+) or faster (-) than the first, bucket by bucket."""
+    header = (f"seconds per step against {gaps[0].baseline}", *(gap.name for gap in gaps))
+    return _table(header, difference_rows(gaps))
+
+
+def topology_table(name: str, findings: Sequence[Finding]) -> Table:
+    """Facts about a cluster's graph; problems are marked."""
+    rows = [(item.name, item.value, "" if item.ok else "PROBLEM") for item in findings]
+    return _table(("", name, ""), rows, left=(0, 1, 2))
+
+
+def catalogue_table(kind: str, rows: Sequence[Mapping[str, str]]) -> Table:
+    """Names, titles and sources of one kind of catalogue entry."""
+    return _table((kind, "", "source"), [(row["name"], row["title"], row["source"]) for row in rows], left=(0, 1, 2))
+
+
+def explain_table(step: StepReport, largest: int = 10) -> Table:
+    """The largest contributors to the step: count, times, share, formula with its inputs; sources as footnotes."""
+    ranked = sorted(step.contributions, key=lambda item: item.exposed_s, reverse=True)[:largest]
+    sources = list(dict.fromkeys(item.source for item in ranked))
+    rows = [
+        (
+            item.name,
+            item.kind,
+            f"{item.count:,}",
+            format_quantity(item.each_s, "time"),
+            format_quantity(item.exposed_s, "time"),
+            f"{item.share:.1%}",
+            f"{item.formula}\n{item.inputs}",
+            f"[{sources.index(item.source) + 1}]",
+        )
+        for item in ranked
+    ]
+    header = ("operator or exchange", "kind", "times", "each", "adds", "share", "formula and inputs", "source")
+    notes = "\n".join(f"[{i}] {source}" for i, source in enumerate(sources, 1))
+    return _table(header, rows, left=(0, 1, 6, 7), notes=notes)
+
+
+def _table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], left: Sequence[int] = (0,), *, notes: str = ""
+) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    caption = Text(notes) if notes else None
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
+    for i, title in enumerate(header):
+        side: Literal["left", "right"] = "left" if i in left else "right"
+        table.add_column(Text(title), justify=side, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def _layout(step: StepReport) -> str:
+    layout = step.scenario.layout
+    sizes = {"tp": layout.tp, "cp": layout.cp, "ep": layout.ep, "pp": layout.pp, "vpp": layout.vpp}
+    shown = " ".join(f"{key}{size}" for key, size in sizes.items() if size > 1 or key == "tp")
+    return f"{step.topology.gpus:,}: {shown}"
+
+
+def _bar(share: float) -> str:
+    eighths = round(max(share, 0.0) * _BAR_CELLS * 8)
+    return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).rstrip()
+
+
+def _free(memory: MemoryReport, peak_bytes: float) -> str:
+    left = memory.capacity_bytes - peak_bytes
+    return _bytes(left) if left >= 0 else f"{_bytes(-left)} over"
+
+
+def _bytes(value: float) -> str:
+    return f"{value / 2**30:,.1f} GiB"
+
+
+def _usd(value: float) -> str:
+    return f"{value:,.0f} USD"

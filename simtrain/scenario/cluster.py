@@ -1,0 +1,226 @@
+"""Devices, nodes, fabrics and clusters as documents (``topologies/``)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from simtrain.quantities import Bytes, BytesPerSecond, FlopsPerSecond, Seconds, Usd, UsdPerHour, Watts
+from simtrain.scenario.part import Part, Precision
+
+__all__ = [
+    "Cluster",
+    "CollectiveSoftware",
+    "Device",
+    "Fabric",
+    "FatTree",
+    "KernelEfficiency",
+    "KernelTable",
+    "Link",
+    "MeshLinks",
+    "Node",
+    "NodeLinks",
+    "PcieTree",
+    "SingleSwitch",
+    "SwitchedLinks",
+]
+
+Share = Annotated[float, Field(gt=0, le=1.5)]
+
+
+class KernelEfficiency(Part):
+    """Roofline coefficients of one kernel class on one device.
+
+    time = latency + max(flops / (peak * compute), bytes / (memory_bandwidth * memory))
+    """
+
+    compute: Share | None = None
+    """Share of the dense peak this class reaches; absent for kernels bound by memory alone."""
+    memory: Share
+    """Share of the memory bandwidth this class reaches."""
+    latency: Seconds = 0.0
+    """Launch latency and fixed cost of one kernel."""
+    measured: bool = True
+    """False: assumed, or derived from another device; results that use it count as extrapolated."""
+    source: str
+    """Where the figures come from."""
+
+
+class KernelTable(Part):
+    """Kernel efficiencies of a device, by kernel class."""
+
+    measured_on: str | None = None
+    """Device whose measurements these are; absent or another device means extrapolated."""
+    gemm: KernelEfficiency
+    grouped_gemm: KernelEfficiency
+    attention_forward: KernelEfficiency
+    attention_backward: KernelEfficiency
+    norm: KernelEfficiency
+    activation: KernelEfficiency
+    elementwise: KernelEfficiency
+    embedding: KernelEfficiency
+    cross_entropy: KernelEfficiency
+    permute: KernelEfficiency
+    optimizer: KernelEfficiency
+
+
+class Device(Part):
+    """A GPU: dense peaks, memory, power, price, kernel efficiencies."""
+
+    title: str
+    architecture: str
+    peaks: dict[Precision, FlopsPerSecond]
+    """Dense matmul peaks with FP32 accumulation, by input precision."""
+    accumulate: Literal["fp32"] = "fp32"
+    """Accumulation mode that ``peaks`` state."""
+    advertised_peaks: dict[Precision, FlopsPerSecond] = {}
+    """Figures often quoted instead (sparse, or FP16 accumulation); used with ``peaks: advertised``."""
+    popular_error: str = ""
+    """What other tables get wrong about this device."""
+    sm_count: int | None = None
+    memory: Bytes
+    memory_bandwidth: BytesPerSecond
+    power: Watts | None = None
+    price: Usd | None = None
+    rent: UsdPerHour | None = None
+    kernels: KernelTable | str
+    """Kernel efficiencies, or the name of the device whose table is borrowed."""
+    source: str
+
+
+class Link(Part):
+    """One full-duplex link: figures are for one direction."""
+
+    bandwidth: BytesPerSecond
+    """Line rate in one direction."""
+    latency: Seconds
+    """Time of a first byte across the link."""
+    efficiency: Share = 1.0
+    """Share of the line rate that large transfers reach."""
+    flow_bandwidth: BytesPerSecond | None = None
+    """What one flow alone reaches (a copy that waits on latency); absent: the whole link."""
+
+
+class SwitchedLinks(Part):
+    """Every GPU of the node hangs on one switch (NVSwitch)."""
+
+    kind: Literal["nvswitch"] = "nvswitch"
+    gpu: Link
+    """GPU to switch."""
+    nvls: bool = False
+    """The switch can reduce in the network (NVLink SHARP); NCCL uses it for all-reduce."""
+    nvls_bandwidth: BytesPerSecond | None = None
+    """All-reduce bus bandwidth measured with in-switch reduction."""
+    pcie: Link
+    """GPU to NIC and host, through the node's PCIe switches."""
+
+
+class MeshLinks(Part):
+    """Every GPU has a direct link to every other one (xGMI)."""
+
+    kind: Literal["mesh"] = "mesh"
+    pair: Link
+    """GPU to GPU, each pair."""
+    pcie: Link
+
+
+class PcieTree(Part):
+    """GPUs on PCIe below host bridges of one or two sockets."""
+
+    kind: Literal["pcie"] = "pcie"
+    pcie: Link
+    """GPU to its host bridge or PCIe switch (x16)."""
+    gpus_per_switch: int | None = Field(None, ge=1)
+    """GPUs that share one PCIe switch and its uplink; absent: each GPU on its own root port."""
+    uplink: Link | None = None
+    """PCIe switch to host bridge; absent: same as ``pcie``."""
+    sockets: int = Field(2, ge=1, le=8)
+    host: Link
+    """Host bridge and memory of one socket: what all its GPUs together can move."""
+    socket_link: Link | None = None
+    """Socket to socket (UPI, Infinity Fabric); needed with more than one socket."""
+    peer_to_peer: bool = False
+    """GPUs can copy directly; otherwise every byte goes down to host memory and up again."""
+
+
+NodeLinks = Annotated[SwitchedLinks | MeshLinks | PcieTree, Field(discriminator="kind")]
+
+
+class Node(Part):
+    """A server (or an NVLink rack): GPUs, links inside, network ports, power, price."""
+
+    title: str
+    device: Device | str
+    gpus: int = Field(ge=1)
+    links: NodeLinks
+    nics: int = Field(ge=0)
+    nic: Link | None = None
+    """One network port; needed when ``nics`` is above 0."""
+    gpu_direct: bool = True
+    """NICs read GPU memory directly; otherwise bytes pass through host memory."""
+    power: Watts | None = None
+    """Whole node at load, without cooling."""
+    price: Usd | None = None
+    """Whole node without network beyond ``nics_in_price`` ports."""
+    nics_in_price: int = Field(0, ge=0)
+    """Network ports (with their share of switches and cables) that ``price`` already holds."""
+    source: str
+
+
+class SingleSwitch(Part):
+    """All network ports on one non-blocking switch."""
+
+    kind: Literal["single_switch"] = "single_switch"
+    latency: Seconds
+    """Through the switch."""
+    price_per_port: Usd = 0.0
+    """Switches, optics and cables, per node port."""
+    source: str = ""
+
+
+class FatTree(Part):
+    """Leaf, spine and (where ports run out) core switches."""
+
+    kind: Literal["fat_tree"] = "fat_tree"
+    radix: int = Field(64, ge=4)
+    """Ports of one switch."""
+    rail_optimised: bool = True
+    """NIC i of every node in a pod on the same leaf; otherwise all NICs of a node on one leaf."""
+    oversubscription: float = Field(1.0, ge=1.0)
+    """Downlink over uplink capacity of a leaf."""
+    core_oversubscription: float = Field(1.0, ge=1.0)
+    """The same between pods, in three-tier trees."""
+    leaf_latency: Seconds
+    """Through one leaf switch."""
+    spine_latency: Seconds
+    """Added by going over a spine (leaf to leaf)."""
+    core_latency: Seconds = 0.0
+    """Added by going over a core switch."""
+    price_per_port: Usd = 0.0
+    """Switches, optics and cables of all tiers, per node port."""
+    source: str = ""
+
+
+Fabric = Annotated[SingleSwitch | FatTree, Field(discriminator="kind")]
+
+
+class CollectiveSoftware(Part):
+    """Software cost of communication (NCCL): see ``costs/collectives``."""
+
+    mode: Literal["nccl", "ideal"] = "nccl"
+    """``ideal``: efficiency 1 and no software latency, only bandwidth and link latency."""
+
+
+class Cluster(Part):
+    """Nodes of one kind on one fabric."""
+
+    title: str = ""
+    node: Node | str
+    nodes: int = Field(ge=1)
+    fabric: Fabric | str | None = None
+    """Network between nodes; needed with more than one node."""
+    peaks: Literal["dense", "advertised"] = "dense"
+    """Which peaks count: the dense ones, or the figures often quoted instead."""
+    collectives: CollectiveSoftware = CollectiveSoftware()
+    source: str = ""

@@ -1,0 +1,52 @@
+"""How the model is laid over the cluster."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from simtrain.scenario.part import Part, Precision
+
+__all__ = ["Layout"]
+
+
+class Layout(Part):
+    """Parallel sizes, schedule, batch of one micro step, precision, recomputation, sharding."""
+
+    tp: int = Field(1, ge=1)
+    """Tensor parallel size."""
+    sp: bool | None = None
+    """Sequence parallelism over the tensor parallel group; absent: on when tp is above 1."""
+    cp: int = Field(1, ge=1)
+    """Context parallel size."""
+    ep: int = Field(1, ge=1)
+    """Expert parallel size, taken out of dp (and cp)."""
+    pp: int = Field(1, ge=1)
+    """Pipeline parallel size."""
+    vpp: int = Field(1, ge=1)
+    """Model chunks per pipeline rank (interleaving)."""
+    dp: int | None = Field(None, ge=1)
+    """Data parallel size; absent: what tp, cp and pp leave of the GPUs."""
+    micro_batch: int = Field(1, ge=1)
+    """Sequences per micro batch and replica."""
+    schedule: str = "1f1b"
+    """Pipeline schedule."""
+    precision: Precision = "bf16"
+    """Input precision of the matmuls."""
+    grad_precision: Literal["fp32", "bf16"] = "fp32"
+    """Gradients are accumulated and reduced in this precision."""
+    zero: int = Field(1, ge=0, le=3)
+    """ZeRO stage: 1 shards the optimizer over dp, 2 also gradients, 3 also weights."""
+    recompute: Literal["none", "selective", "full"] = "none"
+    """Activations recomputed in backward: none, the attention core, or whole layers."""
+    attention: Literal["flash", "unfused"] = "flash"
+    """Attention kernels: fused (FlashAttention) or with the score matrix in memory."""
+    layers_per_stage: tuple[int, ...] | None = None
+    """Layers of each stage in order (pp * vpp numbers); absent: even."""
+    rank_order: Literal["tp-cp-dp-pp", "tp-cp-pp-dp", "tp-pp-cp-dp"] = "tp-cp-dp-pp"
+    """Which neighbours sit closest: the first axis varies fastest over consecutive GPUs."""
+    overlap_grad_reduce: bool = True
+    """Reduce each layer's gradients while the backward of the last micro batch still runs."""
+    blocking_sends: bool = False
+    """Pipeline sends hold the compute stream until they are done."""

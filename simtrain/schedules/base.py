@@ -1,0 +1,90 @@
+"""What every pipeline schedule is: a name, a sentence, a check, and the actions of one rank."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simtrain.errors import ScheduleError, nearest
+from simtrain.schedules.order import Order, Placement
+
+__all__ = ["Actions", "Schedule", "interleave", "rows"]
+
+Actions = NDArray[np.int32]
+
+
+class Schedule(ABC):
+    """A pipeline schedule.
+
+    A module of this package (or of an entry point in the group ``simtrain.schedules``) offers one as ``SCHEDULE``.
+
+    Attributes:
+        name: what users write.
+        aliases: other names it answers to.
+        summary: one sentence, with the source.
+        placement: where stages live, see :func:`simtrain.schedules.order.stage_rank`.
+        options: names of the keyword options that :meth:`order` takes beyond the common three.
+    """
+
+    name: ClassVar[str]
+    aliases: ClassVar[tuple[str, ...]] = ()
+    summary: ClassVar[str]
+    placement: ClassVar[Placement] = "loop"
+    options: ClassVar[tuple[str, ...]] = ()
+
+    def order(self, ranks: int, microbatches: int, chunks: int = 1, **options: int | None) -> Order:
+        """The order of ``microbatches`` over ``ranks`` pipeline ranks with ``chunks`` model chunks each.
+
+        Raises:
+            ScheduleError: the schedule does not exist for these settings.
+        """
+        self.check(ranks, microbatches, chunks, **options)
+        actions = tuple(self.actions(rank, ranks, microbatches, chunks, **options) for rank in range(ranks))
+        return Order(self.name, ranks, chunks, microbatches, self.placement, actions)
+
+    def check(self, ranks: int, microbatches: int, chunks: int = 1, **options: int | None) -> None:
+        """Raise :class:`ScheduleError` with one clear message where the schedule does not exist."""
+        for label, value in (("ranks", ranks), ("microbatches", microbatches), ("chunks", chunks)):
+            if value < 1:
+                raise ScheduleError(f"{self.name}: {label} = {value}, but at least 1 is needed")
+        for option in options:
+            if option not in self.options:
+                close = nearest(option, self.options)
+                hint = f"; did you mean {close!r}?" if close else ""
+                raise ScheduleError(f"{self.name} takes no option {option!r}{hint} (it takes: {self._taken()})")
+        self.check_settings(ranks, microbatches, chunks, **options)
+
+    def check_settings(self, ranks: int, microbatches: int, chunks: int, **options: int | None) -> None:
+        """The schedule's own conditions; positive sizes and option names are already checked."""
+        if chunks != 1:
+            raise ScheduleError(f"{self.name} has one model chunk per rank, not {chunks}; use interleaved_1f1b")
+
+    @abstractmethod
+    def actions(self, rank: int, ranks: int, microbatches: int, chunks: int, **options: int | None) -> Actions:
+        """Actions of one rank, an array of shape (slots, 5) as :class:`Order` describes."""
+
+    def _taken(self) -> str:
+        return ", ".join(self.options) or "none"
+
+
+def rows(kind: int, stage: Actions | int, microbatch: Actions) -> Actions:
+    """Actions of one kind: an array of shape (len(microbatch), 5)."""
+    table = np.full((len(microbatch), 5), -1, dtype=np.int32)
+    table[:, 0], table[:, 1], table[:, 2] = kind, stage, microbatch
+    return table
+
+
+def interleave(forward: Actions, backward: Actions, warmup: int) -> Actions:
+    """``warmup`` forwards, then one forward and one backward in turn, then the backwards that are left.
+
+    Args:
+        forward: (n, 5), in the order they run.
+        backward: (n, 5), in the order they run.
+        warmup: forwards before the first pair; at most n.
+    """
+    pairs = len(forward) - warmup
+    steady = np.stack((forward[warmup:], backward[:pairs]), axis=1).reshape(-1, 5)
+    return np.concatenate((forward[:warmup], steady, backward[pairs:]))

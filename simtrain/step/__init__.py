@@ -1,0 +1,1 @@
+"""One step: from a scenario to everything a user sees of it."""

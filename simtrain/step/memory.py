@@ -1,0 +1,136 @@
+"""Bytes alive on the worst GPU of each pipeline rank, read from the Timeline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simtrain.costs.memory import FRAMEWORK_BYTES, StageActivations, parameter_bytes, stage_parameters
+from simtrain.layout.parallel import Parallel
+from simtrain.program.lower import Lowered
+from simtrain.program.timeline import Timeline
+from simtrain.scenario.cluster import Device
+from simtrain.scenario.layout import Layout
+from simtrain.scenario.model import Model
+from simtrain.scenario.scenario import Scenario
+from simtrain.schedules.order import Action, Order
+from simtrain.step.report import MemoryReport
+from simtrain.timeline.memory import live_bytes
+
+__all__ = ["Held", "held_bytes", "memory_report", "replay_peak"]
+
+PARTS = ("weights", "gradients", "optimizer", "activations", "buffers", "framework")
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Bytes on a GPU through the whole step."""
+
+    weights: float
+    gradients: float
+    optimizer: float
+    buffers: float
+    framework: float = FRAMEWORK_BYTES
+
+    @property
+    def total(self) -> float:
+        """All of them."""
+        return self.weights + self.gradients + self.optimizer + self.buffers + self.framework
+
+
+def held_bytes(model: Model, layout: Layout, parallel: Parallel, stages: Sequence[int]) -> Held:
+    """What a GPU that holds ``stages`` keeps through the step."""
+    state = parameter_bytes(model, layout, parallel, stages)
+    buffers = _gather_buffers(model, layout, parallel, stages)
+    return Held(state.weights, state.gradients, state.optimizer, buffers)
+
+
+def replay_peak(actions: NDArray[np.int32], activations: Sequence[StageActivations]) -> float:
+    """Peak activation bytes of a rank, from the order of its actions alone."""
+    live = peak = 0.0
+    for kind, stage in actions[:, :2].tolist():
+        kept, extra = activations[stage].saved, activations[stage].backward_extra
+        if kind == Action.F:
+            live += kept
+        peak = max(peak, live + (extra if kind in (Action.I, Action.B) else 0.0))
+        if kind in (Action.W, Action.B):
+            live -= kept
+    return peak
+
+
+def memory_report(
+    scenario: Scenario,
+    model: Model,
+    device: Device,
+    parallel: Parallel,
+    order: Order,
+    activations: Sequence[StageActivations],
+    lowered: Lowered,
+    timeline: Timeline,
+) -> MemoryReport:
+    """Peak, parts and curve of each pipeline rank.
+
+    A micro batch's activations live from the start of its forward to the end of its weight gradients; what
+    backward needs on top lives while the backward runs.
+    """
+    layout = scenario.layout
+    peaks, times, curves = [], [], []
+    parts: dict[str, list[float]] = {part: [] for part in PARTS}
+    for rank in range(order.ranks):
+        actions = lowered.actions[lowered.actions[:, 0] == rank]
+        held = held_bytes(model, layout, parallel, sorted(set(actions[:, 2].tolist())))
+        time_s, live = _curve(actions, activations, timeline, held.total)
+        worst = int(np.argmax(live))
+        peaks.append(float(live[worst]))
+        times.append(float(time_s[worst]))
+        curves.append((time_s, live))
+        parts["activations"].append(peaks[-1] - held.total)
+        for part in ("weights", "gradients", "optimizer", "buffers", "framework"):
+            parts[part].append(getattr(held, part))
+    return MemoryReport(
+        capacity_bytes=float(device.memory),
+        peak_bytes=tuple(peaks),
+        parts={part: tuple(values) for part, values in parts.items()},
+        peak_time_s=tuple(times),
+        curve=tuple(curves),
+    )
+
+
+def _curve(
+    actions: np.ndarray, activations: Sequence[StageActivations], timeline: Timeline, base: float
+) -> tuple[np.ndarray, np.ndarray]:
+    times, deltas = [], []
+    for _, kind, stage, _, first, last in actions.tolist():
+        begin, end = timeline.start_s[first], timeline.end_s[last]
+        kept, extra = activations[stage].saved, activations[stage].backward_extra
+        if kind == Action.F:
+            times.append(begin)
+            deltas.append(kept)
+        if kind in (Action.I, Action.B):
+            times += [begin, end]
+            deltas += [extra, -extra]
+        if kind in (Action.W, Action.B):
+            times.append(end)
+            deltas.append(-kept)
+    return live_bytes(times, deltas, base)
+
+
+def _gather_buffers(model: Model, layout: Layout, parallel: Parallel, stages: Sequence[int]) -> float:
+    """Full layers that ZeRO-2 and 3 hold for a while.
+
+    Gradients of the layer in backward and of the one being reduced; with ZeRO-3 also the gathered weights of the
+    layer that computes and of the next.
+    """
+    if layout.zero < 2:
+        return 0.0
+    sizes = [
+        parameters.dense + parameters.experts
+        for stage in stages
+        for layer in parallel.stage_layers[stage]
+        for parameters in [stage_parameters(model, parallel, stage, layer)]
+    ]
+    gradient = 4.0 if layout.grad_precision == "fp32" else 2.0
+    return 2.0 * max(sizes, default=0.0) * (gradient + (2.0 if layout.zero == 3 else 0.0))

@@ -1,0 +1,84 @@
+"""What a run costs: purchase written off over time or rent, and electricity."""
+
+from __future__ import annotations
+
+from simtrain.errors import ScenarioError
+from simtrain.layout.parallel import gpus_of
+from simtrain.scenario.cluster import Device, Node
+from simtrain.scenario.scenario import Scenario
+from simtrain.step.report import JobReport
+
+__all__ = ["job_report", "power_watts", "purchase_usd"]
+
+
+def purchase_usd(scenario: Scenario) -> float:
+    """Price of the whole cluster: nodes, and network ports beyond those in the node price."""
+    node = _node(scenario)
+    money = scenario.money
+    price = money.node_price if money.node_price is not None else node.price
+    if price is None:
+        price = _card_price(node) * node.gpus
+    fabric = scenario.cluster.fabric
+    port = money.network_price_per_port
+    if port is None:
+        port = 0.0 if fabric is None or isinstance(fabric, str) else fabric.price_per_port
+    ports = max(0, node.nics - node.nics_in_price)
+    return float(scenario.cluster.nodes * (price + ports * port))
+
+
+def power_watts(scenario: Scenario) -> float:
+    """IT power of the cluster at load, without cooling."""
+    node = _node(scenario)
+    if node.power is not None:
+        return float(scenario.cluster.nodes * node.power)
+    if isinstance(node.device, Device) and node.device.power is not None:
+        return float(scenario.cluster.nodes * node.gpus * node.device.power)
+    raise ScenarioError("cluster.node.power is not known; give it, for example '10.2 kW'")
+
+
+def job_report(scenario: Scenario, tokens_per_s: float) -> JobReport:
+    """The bill of training ``workload.tokens`` at ``tokens_per_s`` of the whole cluster, without failures.
+
+    Purchase: price / (amortisation * utilisation) per hour plus electricity * power * PUE.
+    Rent: GPU-hours * rent; electricity is the landlord's.
+    """
+    money, gpus = scenario.money, gpus_of(scenario)
+    hours = scenario.workload.tokens / tokens_per_s / 3600.0
+    purchase = purchase_usd(scenario) if money.mode == "purchase" else 0.0
+    if money.mode == "purchase":
+        hardware = purchase * hours * 3600.0 / (money.amortisation * money.utilisation)
+        power = power_watts(scenario) / 1e3 * money.pue * hours * money.electricity
+    else:
+        hardware, power = _rent(scenario) * gpus * hours, 0.0
+    cost = hardware + power
+    return JobReport(
+        days=hours / 24.0,
+        gpu_hours=hours * gpus,
+        cost_usd=cost,
+        power_usd=power,
+        purchase_usd=purchase,
+        usd_per_million_tokens=cost / scenario.workload.tokens * 1e6,
+        usd_per_gpu_hour=cost / (hours * gpus),
+    )
+
+
+def _node(scenario: Scenario) -> Node:
+    if not isinstance(scenario.cluster.node, Node):
+        raise ScenarioError("cluster.node is a name; load the scenario before simulating it")
+    return scenario.cluster.node
+
+
+def _card_price(node: Node) -> float:
+    if isinstance(node.device, Device) and node.device.price is not None:
+        return float(node.device.price)
+    raise ScenarioError("neither money.node_price nor a catalogue price is known; give one, or use money.mode: rent")
+
+
+def _rent(scenario: Scenario) -> float:
+    device = _node(scenario).device
+    rent = scenario.money.gpu_rent
+    if rent is None and isinstance(device, Device):
+        rent = device.rent
+    if rent is None:
+        raise ScenarioError("money.gpu_rent is not known for this device; give it, for example '2.50 USD/h'")
+    return float(rent)

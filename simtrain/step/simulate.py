@@ -1,0 +1,138 @@
+"""From a scenario to a StepReport: the whole flow in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from simtrain.cluster.build import build
+from simtrain.cluster.topology import Topology
+from simtrain.costs.kernels import KernelModel
+from simtrain.costs.memory import stage_activations
+from simtrain.costs.prices import PriceList
+from simtrain.costs.step import StepPrices, price_step, shard_of, stage_operators
+from simtrain.engines import des
+from simtrain.errors import LayoutError
+from simtrain.layout.parallel import Parallel, plan_parallel
+from simtrain.layout.placement import Placement, place
+from simtrain.model.flops import model_flops_per_token
+from simtrain.model.operators import Shard
+from simtrain.program.lower import Lowered, lower
+from simtrain.program.timeline import Timeline
+from simtrain.scenario.cluster import Device, Node
+from simtrain.scenario.model import Model
+from simtrain.scenario.scenario import Scenario
+from simtrain.schedules import get as get_schedule
+from simtrain.schedules.order import Order
+from simtrain.step.explain import contributions, coverage
+from simtrain.step.memory import memory_report
+from simtrain.step.money import job_report
+from simtrain.step.report import MemoryReport, StepReport
+from simtrain.timeline.ledger import account
+
+__all__ = ["Plan", "plan_step", "simulate_memory", "simulate_step"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A scenario worked out up to the Program that an engine runs."""
+
+    scenario: Scenario
+    model: Model
+    device: Device
+    parallel: Parallel
+    placement: Placement
+    topology: Topology
+    shard: Shard
+    order: Order
+    prices: StepPrices
+    lowered: Lowered
+
+
+def plan_step(scenario: Scenario) -> Plan:
+    """Work a resolved scenario out to a Program.
+
+    Raises:
+        LayoutError, ScheduleError, ScenarioError: the scenario cannot exist.
+        UnsupportedError: it can, but is not simulated.
+    """
+    parallel = plan_parallel(scenario)
+    layout, workload, cluster = scenario.layout, scenario.workload, scenario.cluster
+    model, node = workload.model, cluster.node
+    if not (isinstance(model, Model) and isinstance(node, Node) and isinstance(node.device, Device)):
+        raise LayoutError("the scenario holds names; load it before simulating it")
+    order = get_schedule(layout.schedule).order(layout.pp, parallel.micro_batches, layout.vpp)
+    topology = build(cluster)
+    placement = place(parallel, layout.rank_order)
+    shard = shard_of(layout, workload, parallel)
+    kernels = KernelModel(node.device, cluster.peaks, layout.precision)
+    price_list = PriceList(kernels, topology, placement, cluster.collectives.mode)
+    prices = price_step(price_list, model, layout, shard, parallel, order)
+    lowered = lower(order, prices, price_list, layout, parallel, workload.host_time_per_micro_batch)
+    return Plan(scenario, model, node.device, parallel, placement, topology, shard, order, prices, lowered)
+
+
+def simulate_step(scenario: Scenario) -> StepReport:
+    """Simulate one training step of a resolved scenario (see :func:`simtrain.load`).
+
+    Raises:
+        SimtrainError: see :func:`plan_step`; DeadlockError when the schedule's order cannot finish.
+    """
+    plan = plan_step(scenario)
+    return report_step(plan, des.simulate(plan.lowered.program))
+
+
+def report_step(plan: Plan, timeline: Timeline) -> StepReport:
+    """Everything a user sees of a step, read from its Timeline."""
+    scenario, workload, gpus = plan.scenario, plan.scenario.workload, plan.parallel.gpus
+    ledger = account(timeline)
+    waterfall = ledger.shares()
+    step_s = timeline.makespan_s
+    tokens_per_s = workload.global_batch * workload.sequence_length / step_s
+    per_gpu = tokens_per_s / gpus
+    peak = _bf16_peak(plan.device, scenario.cluster.peaks)
+    flops = model_flops_per_token(plan.model, workload.sequence_length)
+    causal = model_flops_per_token(plan.model, workload.sequence_length, causal=True)
+    recomputed = _recomputed_flops(plan) / (gpus * step_s * peak)
+    return StepReport(
+        scenario=scenario,
+        engine=timeline.engine,
+        time_s=step_s,
+        tokens_per_s=tokens_per_s,
+        tokens_per_s_per_gpu=per_gpu,
+        model_tflops_per_gpu=per_gpu * flops / 1e12,
+        mfu=per_gpu * flops / peak,
+        mfu_causal=per_gpu * causal / peak,
+        hfu=per_gpu * flops / peak + recomputed,
+        bubble_fraction=sum(waterfall[key] for key in ("bubble_warmup", "bubble_steady", "bubble_cooldown")),
+        waterfall=waterfall,
+        memory=_memory(plan, timeline),
+        job=job_report(scenario, tokens_per_s),
+        coverage=coverage(plan.prices),
+        contributions=contributions(plan.prices, plan.lowered, timeline, ledger),
+        timeline=timeline,
+        topology=plan.topology,
+    )
+
+
+def simulate_memory(scenario: Scenario) -> MemoryReport:
+    """Memory of one step alone."""
+    plan = plan_step(scenario)
+    return _memory(plan, des.simulate(plan.lowered.program))
+
+
+def _memory(plan: Plan, timeline: Timeline) -> MemoryReport:
+    activations = stage_activations(stage_operators(plan.model, plan.shard, plan.parallel))
+    return memory_report(
+        plan.scenario, plan.model, plan.device, plan.parallel, plan.order, activations, plan.lowered, timeline
+    )
+
+
+def _bf16_peak(device: Device, which: str) -> float:
+    peaks = {**device.peaks, **device.advertised_peaks} if which == "advertised" else device.peaks
+    return float(peaks.get("bf16") or peaks["fp16"])
+
+
+def _recomputed_flops(plan: Plan) -> float:
+    """FLOPs of repeated forward kernels in one step, over the whole cluster."""
+    per_micro_batch = sum(op.flops for stage in plan.prices.backward for op in stage if op.recompute)
+    return per_micro_batch * plan.parallel.micro_batches * plan.parallel.replicas

@@ -1,0 +1,1 @@
+"""Accounting: what a Timeline says about time and memory."""

@@ -1,0 +1,90 @@
+"""Hypothesis strategies: random Programs and valid cuts of a cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from hypothesis import strategies as st
+
+from simtrain.layout.parallel import Parallel
+from simtrain.program.builder import ProgramBuilder
+from simtrain.program.program import Bucket, Phase, Program, Stream
+
+# Few distinct values, so that many operations end together; thirds and tenths are not exact in binary.
+DURATIONS_S = st.sampled_from([0.0, 0.0, 0.1, 0.25, 1 / 3, 0.5, 1.0, 1.0, 2.0, 1e-3])
+LAGS_S = st.sampled_from([0.0, 0.0, 0.0, 0.1, 1 / 3, 0.5, 3.0])
+COMPUTE_BUCKETS = (Bucket.MATMUL, Bucket.NON_MATMUL, Bucket.OPTIMIZER)
+COMPUTE_PHASES = (Phase.FORWARD, Phase.BACKWARD_INPUT, Phase.BACKWARD_WEIGHT, Phase.RECOMPUTE, Phase.OPTIMIZER)
+GROUP_STREAMS = (Stream.TP, Stream.CP, Stream.EP, Stream.DP)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Lanes and ledger bucket of one random operation."""
+
+    lanes: tuple[tuple[int, Stream], ...]
+    bucket: Bucket
+    phase: Phase
+
+
+@st.composite
+def _operations(draw: st.DrawFn, ranks: int) -> Drawn:
+    kind = draw(st.sampled_from(["kernel", "kernel", "kernel", "collective", "collective", "send", "host"]))
+    rank = draw(st.integers(0, ranks - 1))
+    if kind == "kernel":
+        phase = draw(st.sampled_from(COMPUTE_PHASES))
+        bucket = Bucket.OPTIMIZER if phase is Phase.OPTIMIZER else draw(st.sampled_from(COMPUTE_BUCKETS[:2]))
+        return Drawn(((rank, Stream.COMPUTE),), bucket, phase)
+    if kind == "host":
+        return Drawn(((rank, Stream.HOST),), Bucket.HOST, Phase.HOST)
+    if kind == "send" and ranks > 1:
+        other = draw(st.integers(0, ranks - 1).filter(lambda r: r != rank))
+        lanes = ((rank, Stream.PP_SEND_NEXT), (other, Stream.PP_RECV_PREV))
+        return Drawn(lanes, Bucket.COMMUNICATION, Phase.SEND)
+    members = draw(st.sets(st.integers(0, ranks - 1), min_size=1))
+    stream = draw(st.sampled_from(GROUP_STREAMS))
+    return Drawn(tuple((m, stream) for m in sorted(members)), Bucket.COMMUNICATION, Phase.REDUCE)
+
+
+@st.composite
+def programs(draw: st.DrawFn, *, forward_only: bool = True, max_size: int = 16) -> Program:
+    """A random Program of up to four ranks.
+
+    Args:
+        draw: given by hypothesis.
+        forward_only: operations wait for earlier ones and lanes run in order of id, so that it can finish;
+            otherwise dependencies may form cycles and lanes may be in any order.
+        max_size: most operations.
+    """
+    ranks = draw(st.integers(1, 4))
+    size = draw(st.integers(1, max_size))
+    builder = ProgramBuilder(ranks)
+    for op in range(size):
+        drawn = draw(_operations(ranks))
+        latest = op - 1 if forward_only else size - 1
+        after = draw(st.lists(st.tuples(st.integers(0, latest), LAGS_S), max_size=3)) if latest >= 0 else []
+        latency_s, work_s = draw(DURATIONS_S), draw(DURATIONS_S)
+        useful = draw(st.sampled_from([0.0, 0.5, 1.0])) * (latency_s + work_s)
+        kind = {"phase": drawn.phase, "bucket": drawn.bucket}
+        builder.op(f"op{op}", drawn.lanes, work_s, after, latency_s=latency_s, useful_s=useful, **kind)
+    stages = draw(st.lists(st.integers(0, 1), min_size=ranks, max_size=ranks))
+    copies = draw(st.lists(st.integers(1, 8), min_size=ranks, max_size=ranks))
+    program = builder.build(multiplicity=copies, stage_of_rank=stages)
+    return program if forward_only else replace(program, fifo=_shuffled(draw, program))
+
+
+def _shuffled(draw: st.DrawFn, program: Program) -> np.ndarray:
+    bounds = program.fifo_ptr.tolist()
+    rows = [program.fifo[a:b].tolist() for a, b in zip(bounds, bounds[1:], strict=False)]
+    return np.array([op for row in rows for op in draw(st.permutations(row))], dtype=np.int32)
+
+
+@st.composite
+def parallels(draw: st.DrawFn) -> Parallel:
+    """Sizes of a random valid cut: one layer a stage, an ep that divides a pipeline rank's GPUs."""
+    tp, cp, dp, pp = (draw(st.integers(1, 4)) for _ in range(4))
+    inner = tp * cp * dp
+    ep = draw(st.sampled_from([d for d in range(1, inner + 1) if inner % d == 0]))
+    layers = tuple((i,) for i in range(pp))
+    return Parallel(inner * pp, tp, cp, ep, pp, 1, dp, tp > 1, 1, layers)
