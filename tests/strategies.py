@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,9 +15,8 @@ from simtrain.program.program import Bucket, Phase, Program, Stream
 # Few distinct values, so that many operations end together; thirds and tenths are not exact in binary.
 DURATIONS_S = st.sampled_from([0.0, 0.0, 0.1, 0.25, 1 / 3, 0.5, 1.0, 1.0, 2.0, 1e-3])
 LAGS_S = st.sampled_from([0.0, 0.0, 0.0, 0.1, 1 / 3, 0.5, 3.0])
-COMPUTE_BUCKETS = (Bucket.MATMUL, Bucket.NON_MATMUL, Bucket.OPTIMIZER)
-COMPUTE_PHASES = (Phase.FORWARD, Phase.BACKWARD_INPUT, Phase.BACKWARD_WEIGHT, Phase.RECOMPUTE, Phase.OPTIMIZER)
-GROUP_STREAMS = (Stream.TP, Stream.CP, Stream.EP, Stream.DP)
+COMPUTE_BUCKETS = (Bucket.MATMUL, Bucket.MATMUL, *Bucket)
+GROUP_STREAMS = (Stream.COMPUTE, Stream.TP, Stream.CP, Stream.EP, Stream.DP)
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,7 @@ def _operations(draw: st.DrawFn, ranks: int) -> Drawn:
     kind = draw(st.sampled_from(["kernel", "kernel", "kernel", "collective", "collective", "send", "host"]))
     rank = draw(st.integers(0, ranks - 1))
     if kind == "kernel":
-        phase = draw(st.sampled_from(COMPUTE_PHASES))
-        bucket = Bucket.OPTIMIZER if phase is Phase.OPTIMIZER else draw(st.sampled_from(COMPUTE_BUCKETS[:2]))
-        return Drawn(((rank, Stream.COMPUTE),), bucket, phase)
+        return Drawn(((rank, Stream.COMPUTE),), draw(st.sampled_from(COMPUTE_BUCKETS)), draw(st.sampled_from(Phase)))
     if kind == "host":
         return Drawn(((rank, Stream.HOST),), Bucket.HOST, Phase.HOST)
     if kind == "send" and ranks > 1:
@@ -76,7 +74,7 @@ def programs(draw: st.DrawFn, *, forward_only: bool = True, max_size: int = 16) 
 
 def _shuffled(draw: st.DrawFn, program: Program) -> np.ndarray:
     bounds = program.fifo_ptr.tolist()
-    rows = [program.fifo[a:b].tolist() for a, b in zip(bounds, bounds[1:], strict=False)]
+    rows = [program.fifo[a:b].tolist() for a, b in itertools.pairwise(bounds)]
     return np.array([op for row in rows for op in draw(st.permutations(row))], dtype=np.int32)
 
 

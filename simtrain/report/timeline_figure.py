@@ -243,9 +243,8 @@ def _marker(kind: Kind, chosen: Bars, last_chunk: int) -> dict[str, Any]:
         return marker | {"opacity": 0.25 + 0.75 * chosen.busy_s / length_s}
     if last_chunk == 0:
         return marker
-    # Plotly takes hatched bars for a colour scale only when the numbers are a plain list.
-    scale = [[0.0, style.color], [1.0, lighten(style.color, 0.55)]]
-    return marker | {"color": _chunk(chosen).tolist(), "colorscale": scale, "cmin": 0, "cmax": last_chunk}
+    shades = np.array([lighten(style.color, 0.55 * chunk / last_chunk) for chunk in range(last_chunk + 1)])
+    return marker | {"color": shades[_chunk(chosen)]}
 
 
 def _numbers(drawn: Bars, centre: Floats, whole_s: float) -> go.Scatter | None:

@@ -112,14 +112,16 @@ class _Accounts:
         busy = self.timeline.end_s[ops] - self.timeline.start_s[ops]
         own = program.latency_s[ops] + program.work_s[ops]
         again = program.phase[ops] == Phase.RECOMPUTE
-        matmul = (program.bucket[ops] == Bucket.MATMUL) & ~again
+        kind = np.where(again, -1, program.bucket[ops])
+        matmul = kind == Bucket.MATMUL
         useful = program.useful_s[ops]
         buckets["useful"] += gpus * float(useful[matmul].sum())
         buckets["kernel_inefficiency"] += gpus * float((own - useful)[matmul].sum())
         buckets["recompute"] += gpus * float(own[again].sum())
-        buckets["non_matmul"] += gpus * float(own[(program.bucket[ops] == Bucket.NON_MATMUL) & ~again].sum())
-        buckets["optimizer"] += gpus * float(own[program.bucket[ops] == Bucket.OPTIMIZER].sum())
-        buckets["comm_sms"] += gpus * float((busy - own).sum())
+        buckets["non_matmul"] += gpus * float(own[kind == Bucket.NON_MATMUL].sum())
+        buckets["optimizer"] += gpus * float(own[kind == Bucket.OPTIMIZER].sum())
+        buckets["host"] += gpus * float(own[kind == Bucket.HOST].sum())
+        buckets["comm_sms"] += gpus * float((busy - own).sum() + own[kind == Bucket.COMMUNICATION].sum())
         self.held_s[ops] += gpus * busy
 
     def _tail(self, rank: int, last_end: float, gpus: float) -> None:

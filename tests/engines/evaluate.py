@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 from simtrain.program.program import Program
@@ -15,7 +16,7 @@ def conditions(program: Program) -> list[list[tuple[int, float]]]:
         found.append([(int(program.dep[i]), float(program.lag_s[i])) for i in mine])
     for lane in range(len(program.fifo_ptr) - 1):
         queue = program.fifo[program.fifo_ptr[lane] : program.fifo_ptr[lane + 1]].tolist()
-        for before, op in zip(queue, queue[1:], strict=False):
+        for before, op in itertools.pairwise(queue):
             found[op].append((before, 0.0))
     return found
 

@@ -1,0 +1,192 @@
+"""Write everything the documentation quotes from the program, so that no figure in it is typed by hand.
+
+    make figures        or: python docs/figures.py
+
+Writes ``docs/figures/bubbles.svg``, ``docs/scenario.md``, and the marked blocks of ``README.md``; the tests ask
+the same functions and compare.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import simtrain as st
+
+DOCS = Path(__file__).resolve().parent
+README = DOCS.parent / "README.md"
+SVG = DOCS / "figures" / "bubbles.svg"
+SCENARIO = DOCS / "scenario.md"
+
+STUDY = "4090-vs-h100"
+PICTURE = (
+    "llama2-70b-on-2048-rtx4090",
+    "layout.tp=4",
+    "layout.pp=8",
+    "layout.vpp=1",
+    "layout.schedule=1f1b",
+    "title=LLaMA-2 70B on 2048 RTX 4090, tp 4, pp 8, 1F1B",
+)
+_BLOCK = r"(<!-- {name} -->\n```[a-z]*\n)(.*?)(```\n<!-- end -->)"
+
+
+def bubble_svg() -> str:
+    """The bubble timeline at the top of the README."""
+    return st.report.svg(st.simulate_step(st.load(PICTURE[0], *PICTURE[1:])))
+
+
+def study_table() -> str:
+    """The table that ``simtrain compare`` prints for the study, without the difference table below it."""
+    from rich.console import Console
+
+    from simtrain.report.tables import compare_table
+    from simtrain.step.compare import differences
+
+    steps = [st.simulate_step(scenario) for scenario in st.load_study(STUDY)[1]]
+    out = io.StringIO()
+    Console(file=out, width=118, highlight=False).print(compare_table(steps, differences(steps)))
+    lines = [line.rstrip() for line in out.getvalue().splitlines()]
+    return "".join(f"{line}\n" for line in lines if line)
+
+
+def python_example(readme: str) -> str:
+    """The program in the README's Python block."""
+    found = re.search(r"```python\n(.*?)```", readme, re.DOTALL)
+    if found is None:
+        raise SystemExit("README.md has no Python block")
+    return found[1]
+
+
+def python_output(readme: str) -> str:
+    """What the README's Python block prints."""
+    out = io.StringIO()
+    with redirect_stdout(out):
+        exec(compile(python_example(readme), "README.md", "exec"), {})  # noqa: S102  our own document
+    return out.getvalue()
+
+
+def block(readme: str, name: str) -> str:
+    """The text of a marked block of the README."""
+    found = re.search(_BLOCK.format(name=re.escape(name)), readme, re.DOTALL)
+    if found is None:
+        raise SystemExit(f"README.md has no block <!-- {name} -->")
+    return found[2]
+
+
+def filled(readme: str, texts: Mapping[str, str]) -> str:
+    """The README with the text of each named block replaced."""
+    for name, text in texts.items():
+        block(readme, name)
+        readme = re.sub(
+            _BLOCK.format(name=re.escape(name)), lambda m, new=text: m[1] + new + m[3], readme, flags=re.DOTALL
+        )
+    return readme
+
+
+_OPENING = """\
+# Keys of a scenario
+
+Written by `make figures` from the schema (`simtrain schema`); do not edit. A blank meaning: the name says it.
+
+- A part (cluster, node, device, fabric, workload, model, kernels) is written out, or named: a catalogue name
+  (`simtrain catalog`), or a path (anything with a slash or ending in `.yaml`), relative to the file that says it.
+- `extends: NAME` starts from another document of the same kind; the keys beside it go on top, mapping by mapping.
+- `--set a.b.c=value` changes one value after everything is read; it reaches into named parts too
+  (`--set cluster.node.nics=8`). The result is validated again.
+- Quantities carry their unit: `400 Gbps` and `400 Gb/s` are bits, `50 GB/s` bytes, `GB` is 10^9 and `GiB` 2^30.
+  A bare number is refused where a unit is needed, except 0.
+- A study (`simtrain compare`) is a list of scenarios, each with `name`, `extends` and `set`.
+"""
+
+_SECTIONS = (
+    ("Scenario", "Workload", "Layout", "Money", "Cluster", "CollectiveSoftware", "SingleSwitch", "FatTree", "Node")
+    + ("SwitchedLinks", "MeshLinks", "PcieTree", "Link", "Device", "KernelTable", "KernelEfficiency")
+    + ("Model", "GroupedQueryAttention", "LatentAttention", "MixtureOfExperts", "Study", "StudyEntry")
+)
+
+
+def scenario_page() -> str:
+    """``docs/scenario.md``: a table of keys for every part of a scenario."""
+    from simtrain.scenario.scenario import Scenario, Study
+
+    scenario, study = Scenario.model_json_schema(), Study.model_json_schema()
+    parts = {"Scenario": scenario, "Study": study, **scenario["$defs"], **study["$defs"]}
+    missing = set(parts) - set(_SECTIONS)
+    if missing:
+        raise SystemExit(f"docs/figures.py: _SECTIONS lacks {sorted(missing)}")
+    return "\n".join([_OPENING, *(line for name in _SECTIONS for line in _section(name, parts[name]))])
+
+
+def _section(name: str, part: Mapping[str, Any]) -> Iterator[str]:
+    yield f"## {name}\n"
+    yield " ".join(part.get("description", "").split()) + "\n"
+    yield "| key | what is written | default | meaning |"
+    yield "|---|---|---|---|"
+    required = part.get("required", ())
+    for key, value in part["properties"].items():
+        default = "**needed**" if key in required else _default(value.get("default"))
+        yield f"| `{key}` | {_written(value)} | {default} | {_meaning(value)} |"
+    yield ""
+
+
+def _meaning(value: Mapping[str, Any]) -> str:
+    text = " ".join(value.get("description", "").split())
+    return "" if text.endswith("with its unit") else text
+
+
+def _default(value: object) -> str:
+    if value is None:
+        return "absent"
+    if value in ("", {}, []):
+        return "empty"
+    if isinstance(value, dict):
+        return ", ".join(f"`{key}: {each}`" for key, each in value.items() if not isinstance(each, dict)) or "its own"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _written(value: Mapping[str, Any]) -> str:
+    options = value.get("anyOf") or value.get("oneOf")
+    if options:
+        shown = [_written(each) for each in options if each.get("type") != "null"]
+        return " or ".join(dict.fromkeys("a name" if text == "text" and len(shown) > 1 else text for text in shown))
+    if "$ref" in value:
+        name = value["$ref"].rsplit("/", 1)[1]
+        return f"[{name}](#{name.lower()})"
+    if "examples" in value:
+        return f"like `{value['examples'][0]}`"
+    if "const" in value:
+        return f"`{value['const']}`"
+    if "enum" in value:
+        return ", ".join(f"`{each}`" for each in value["enum"])
+    return _plain(value)
+
+
+def _plain(value: Mapping[str, Any]) -> str:
+    kind = value.get("type")
+    if kind == "array":
+        return f"list of {_written(value['items'])}"
+    if kind == "object":
+        inner = value.get("additionalProperties")
+        return f"mapping to {_written(inner)}" if isinstance(inner, Mapping) and inner else "mapping"
+    signs = (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
+    bounds = ", ".join(f"{sign} {value[key]:g}" for key, sign in signs if key in value)
+    names = {"string": "text", "boolean": "true or false", "integer": "whole number", "number": "number"}
+    return f"{names.get(str(kind), 'any value')} {bounds}".strip()
+
+
+def main() -> None:
+    """Write every generated file."""
+    SVG.parent.mkdir(exist_ok=True)
+    SVG.write_text(bubble_svg(), encoding="utf-8")
+    SCENARIO.write_text(scenario_page(), encoding="utf-8")
+    readme = README.read_text(encoding="utf-8")
+    blocks = {"make demo": study_table(), "python": python_output(readme)}
+    README.write_text(filled(readme, blocks), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""Layouts: what is left open is worked out, what cannot exist is refused with key, value and what is allowed."""
+
+from __future__ import annotations
+
+import pytest
+
+from simtrain.errors import LayoutError
+from simtrain.layout.parallel import gpus_of, plan_parallel
+from tests.small import small
+
+
+def test_what_is_left_open_is_worked_out() -> None:
+    parallel = plan_parallel(small("layout.cp=2"))
+    assert (parallel.gpus, parallel.tp, parallel.cp, parallel.pp, parallel.dp) == (16, 2, 2, 2, 2)
+    assert parallel.replicas == 8
+    assert parallel.micro_batches == 8
+    assert parallel.stage_layers == ((0, 1), (2, 3))
+    assert gpus_of(small()) == 16
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sp"),
+    [((), True), (("layout.sp=false",), False), (("layout.tp=1",), False), (("layout.tp=1", "layout.sp=false"), False)],
+)
+def test_sequence_parallelism_is_on_with_tensor_parallelism_unless_told(overrides: tuple[str, ...], sp: bool) -> None:
+    assert plan_parallel(small(*overrides)).sp is sp
+
+
+def test_stages_of_an_interleaved_or_uneven_split_hold_consecutive_layers() -> None:
+    interleaved = plan_parallel(small("layout.vpp=2"))
+    assert interleaved.stage_layers == ((0,), (1,), (2,), (3,))
+    uneven = plan_parallel(small("layout.layers_per_stage=[1, 3]"))
+    assert uneven.stage_layers == ((0,), (1, 2, 3))
+    assert plan_parallel(small("layout.layers_per_stage=[0, 4]")).stage_layers == ((), (0, 1, 2, 3))
+
+
+REFUSED = {
+    "product without dp": (("layout.tp=4", "layout.pp=8"), ["layout.tp * layout.cp * layout.pp = 4 * 1 * 8", "16 GPUs", "16"]),
+    "product with dp": (("layout.dp=3",), ["layout.dp = 3", "= 12", "16 GPUs", "layout.dp = 4 would fit"]),
+    "no dp fits": (("layout.dp=2", "layout.pp=3"), ["layout.dp = 2", "no layout.dp fits", "must divide 16"]),
+    "heads": (("workload.model.attention.heads=6", "layout.tp=4"), ["layout.tp = 4", "attention.heads = 6", "1, 2, 3, 6"]),
+    "kv heads": (
+        ("workload.model.attention.kv_heads=6", "workload.model.attention.heads=24", "layout.tp=4"),
+        ["layout.tp = 4", "kv_heads = 6", "1, 2, 3, 6"],
+    ),
+    "mlp": (("workload.model.ffn_hidden=11006", "layout.tp=4"), ["layout.tp = 4", "ffn_hidden = 11006", "1, 2"]),
+    "sequence over cp": (("workload.sequence_length=1022", "layout.cp=4"), ["layout.cp = 4", "sequence_length = 1022"]),
+    "sequence over tp": (("workload.sequence_length=1022", "layout.tp=4"), ["layout.tp = 4", "= 1022", "1, 2"]),
+    "sp without tp": (("layout.tp=1", "layout.sp=true"), ["layout.sp = true", "layout.tp above 1"]),
+    "batch over dp": (("workload.global_batch=18",), ["layout.dp = 4", "global_batch = 18", "16 and 20"]),
+    "batch below dp": (("workload.global_batch=3",), ["layout.dp = 4", "global_batch = 3", "4 and"]),
+    "micro batch": (("layout.micro_batch=3",), ["layout.micro_batch = 3", "4 sequences", "1, 2, 4"]),
+    "layers": (
+        ("workload.model.layers=5",),
+        ["layout.pp * layout.vpp = 2", "layers = 5", "layers_per_stage (2 numbers)", "[3, 2]"],
+    ),
+    "split of another length": (("layout.layers_per_stage=[1, 1, 2]",), ["[1, 1, 2]", "2 numbers", "it has 3"]),
+    "split of another sum": (("layout.layers_per_stage=[1, 2]",), ["[1, 2]", "4 layers", "add up to 3"]),
+    "negative split": (("layout.layers_per_stage=[5, -1]",), ["[5, -1]", "not negative"]),
+    "chunks without pipeline": (("layout.pp=1", "layout.vpp=2"), ["layout.vpp = 2", "layout.pp above 1", "allowed: 1"]),
+    "experts of a dense model": (("layout.ep=2",), ["layout.ep = 2", "no experts", "allowed: 1"]),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_layout_that_cannot_exist_says_key_value_and_what_is_allowed(case: str) -> None:
+    overrides, said = REFUSED[case]
+    with pytest.raises(LayoutError) as caught:
+        plan_parallel(small(*overrides))
+    assert [part for part in said if part not in str(caught.value)] == []
+    assert caught.value.exit_status == 2
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (("layout.ep=3",), ["layout.ep = 3", "experts = 8", "1, 2, 4, 8"]),
+        (("workload.model.moe.experts=24", "layout.ep=3"), ["layout.ep = 3", "(tp * cp * dp) = 8", "1, 2, 4, 8"]),
+    ],
+)
+def test_expert_parallelism_divides_experts_and_ranks(overrides: tuple[str, ...], said: list[str]) -> None:
+    with pytest.raises(LayoutError) as caught:
+        plan_parallel(small(*overrides, model="mixtral-8x7b"))
+    assert [part for part in said if part not in str(caught.value)] == []
+
+
+def test_the_message_starts_with_the_scenario_or_the_place_given() -> None:
+    with pytest.raises(LayoutError, match=r"^mine: layout\.dp"):
+        plan_parallel(small("name=mine", "layout.dp=3"))
+    with pytest.raises(LayoutError, match=r"^here: layout\.dp"):
+        plan_parallel(small("layout.dp=3"), where="here: ")
+
+
+def test_names_must_be_loaded_first() -> None:
+    scenario = small()
+    unloaded = scenario.model_copy(update={"cluster": scenario.cluster.model_copy(update={"node": "hgx-h100"})})
+    with pytest.raises(LayoutError, match=r"cluster\.node is a name"):
+        plan_parallel(unloaded)
+    workload = scenario.workload.model_copy(update={"model": "llama2-7b"})
+    with pytest.raises(LayoutError, match=r"workload\.model is a name"):
+        plan_parallel(scenario.model_copy(update={"workload": workload}))
