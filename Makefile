@@ -1,7 +1,8 @@
 # Every target works from a bare clone on a machine with Python 3.11+ and make.
 #   make demo    the main study: 2048 RTX 4090 against H100, table and HTML page
 #   make test    all tests          make check   format, lint, types, import contract
-#   make bench   benchmarks         make clean   remove everything made here
+#   make bench   benchmarks         make figures figures and blocks of the documentation
+#   make clean   remove everything made here
 
 new_enough = $(shell $(1) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(1))
 ifeq ($(origin PYTHON), undefined)
@@ -11,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench figures clean
 
 demo: $(VENV)/.run
 	$(BIN)/simtrain compare 4090-vs-h100 --html 4090-vs-h100.html
@@ -27,6 +28,9 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.run
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+figures: $(VENV)/.dev
+	$(BIN)/python docs/figures.py
 
 clean:
 	rm -rf $(VENV) dist build 4090-vs-h100.html .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache

@@ -2,8 +2,8 @@
 
     make figures        or: python docs/figures.py
 
-Writes ``docs/figures/bubbles.svg``, ``docs/scenario.md``, and the marked blocks of ``README.md``; the tests ask
-the same functions and compare.
+Writes ``docs/figures/bubbles.svg``, ``docs/scenario.md``, the marked blocks of ``README.md`` and the printed outputs
+of the notebook; the tests ask the same functions and compare.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import simtrain as st
+from simtrain.quantities import DIMENSIONS
 
 DOCS = Path(__file__).resolve().parent
 README = DOCS.parent / "README.md"
 SVG = DOCS / "figures" / "bubbles.svg"
 SCENARIO = DOCS / "scenario.md"
+NOTEBOOK = DOCS.parent / "notebooks" / "4090_vs_h100.ipynb"
 
 STUDY = "4090-vs-h100"
 PICTURE = (
@@ -103,9 +105,9 @@ Written by `make figures` from the schema (`simtrain schema`); do not edit. A bl
 """
 
 _SECTIONS = (
-    ("Scenario", "Workload", "Layout", "Money", "Cluster", "CollectiveSoftware", "SingleSwitch", "FatTree", "Node")
-    + ("SwitchedLinks", "MeshLinks", "PcieTree", "Link", "Device", "KernelTable", "KernelEfficiency")
-    + ("Model", "GroupedQueryAttention", "LatentAttention", "MixtureOfExperts", "Study", "StudyEntry")
+    *("Scenario", "Workload", "Layout", "Money", "Cluster", "CollectiveSoftware", "SingleSwitch", "FatTree", "Node"),
+    *("SwitchedLinks", "MeshLinks", "PcieTree", "Link", "Device", "KernelTable", "KernelEfficiency"),
+    *("Model", "GroupedQueryAttention", "LatentAttention", "MixtureOfExperts", "Study", "StudyEntry"),
 )
 
 
@@ -144,7 +146,7 @@ def _default(value: object) -> str:
     if value in ("", {}, []):
         return "empty"
     if isinstance(value, dict):
-        return ", ".join(f"`{key}: {each}`" for key, each in value.items() if not isinstance(each, dict)) or "its own"
+        return "its defaults"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
@@ -157,7 +159,9 @@ def _written(value: Mapping[str, Any]) -> str:
         name = value["$ref"].rsplit("/", 1)[1]
         return f"[{name}](#{name.lower()})"
     if "examples" in value:
-        return f"like `{value['examples'][0]}`"
+        return next(
+            f"{d.noun}: `{d.examples[0]}`" for d in DIMENSIONS.values() if list(d.examples) == value["examples"]
+        )
     if "const" in value:
         return f"`{value['const']}`"
     if "enum" in value:
@@ -178,14 +182,38 @@ def _plain(value: Mapping[str, Any]) -> str:
     return f"{names.get(str(kind), 'any value')} {bounds}".strip()
 
 
+def executed_notebook() -> Any:
+    """The notebook (an ``nbformat`` node) with what its cells give now."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    metadata = notebook.metadata.copy()
+    resources = {"metadata": {"path": str(NOTEBOOK.parent)}}
+    NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources, record_timing=False).execute()
+    notebook.metadata = metadata
+    return notebook
+
+
+def without_figures(notebook: Any) -> Any:
+    """A notebook with nothing but printed outputs; the figures in it would be megabytes."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [out for out in cell.outputs if out.output_type == "stream" and out.name == "stdout"]
+    return notebook
+
+
 def main() -> None:
     """Write every generated file."""
+    import nbformat
+
     SVG.parent.mkdir(exist_ok=True)
     SVG.write_text(bubble_svg(), encoding="utf-8")
     SCENARIO.write_text(scenario_page(), encoding="utf-8")
     readme = README.read_text(encoding="utf-8")
     blocks = {"make demo": study_table(), "python": python_output(readme)}
     README.write_text(filled(readme, blocks), encoding="utf-8")
+    nbformat.write(without_figures(executed_notebook()), NOTEBOOK)
 
 
 if __name__ == "__main__":

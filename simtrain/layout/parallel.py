@@ -131,6 +131,12 @@ def _check_model(layout: Layout, model: Model, sequence: int, prefix: str) -> No
 
 
 def _check_experts(layout: Layout, model: Model, dp: int, prefix: str) -> None:
+    if model.moe is not None and layout.ep == 1:
+        key, width = "workload.model.moe.expert_ffn_hidden", model.moe.expert_ffn_hidden
+        _must_divide("layout.tp", layout.tp, key, width, prefix)
+    if model.moe is not None and model.moe.shared_ffn_hidden:
+        key, width = "workload.model.moe.shared_ffn_hidden", model.moe.shared_ffn_hidden
+        _must_divide("layout.tp", layout.tp, key, width, prefix)
     if layout.ep == 1:
         return
     if model.moe is None:
@@ -143,9 +149,10 @@ def _check_experts(layout: Layout, model: Model, dp: int, prefix: str) -> None:
 def _micro_batches(scenario: Scenario, dp: int, prefix: str) -> int:
     batch, micro = scenario.workload.global_batch, scenario.layout.micro_batch
     if batch % dp:
+        fitting = [size for size in (batch // dp * dp, (batch // dp + 1) * dp) if size]
         raise LayoutError(
             f"{prefix}layout.dp = {dp} does not divide workload.global_batch = {batch} sequences; "
-            f"the nearest batches that fit are {batch // dp * dp or dp} and {(batch // dp + 1) * dp}"
+            f"the nearest that fit: {' and '.join(map(str, fitting))}"
         )
     if batch % (dp * micro):
         raise LayoutError(

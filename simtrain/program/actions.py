@@ -1,17 +1,20 @@
-"""From priced stages to blocks: what a forward, a backward or half of one adds to a Program."""
+"""From priced stages to blocks: what a forward, a backward, half of one, or a pair of both adds to a Program."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import groupby
 
 from simtrain.costs.prices import Priced, PriceList
 from simtrain.costs.step import StepPrices
-from simtrain.errors import UnsupportedError
-from simtrain.program.blocks import Block, BlockWriter, FlowTable
+from simtrain.program.blocks import Block, BlockWriter, FlowTable, Half
 from simtrain.program.program import Bucket, Phase, Stream
 from simtrain.schedules.order import Action, Order, stage_rank
 
 __all__ = ["BlockMaker", "send_streams"]
+
+_PARTS = {Action.F: "F", Action.I: "I", Action.W: "W", Action.B: "IW"}
+"""Parts of the operators that an action runs; a full backward runs both of its own."""
 
 
 def send_streams(source: int, target: int, ranks: int) -> tuple[Stream, Stream]:
@@ -25,7 +28,7 @@ def send_streams(source: int, target: int, ranks: int) -> tuple[Stream, Stream]:
 
 
 class BlockMaker:
-    """Makes the block of any (action, stage, rank); equal ones are made once."""
+    """Makes the block of any slot of an order; equal ones are made once."""
 
     def __init__(self, step: StepPrices, prices: PriceList, order: Order, zero: int, host_s: float) -> None:
         self.step = step
@@ -35,15 +38,18 @@ class BlockMaker:
         self.host_s = host_s
         self.names: dict[str, int] = {}
         self.flows = FlowTable()
-        self._blocks: dict[tuple[Action, int, int, int], Block] = {}
+        self._blocks: dict[tuple[object, ...], Block] = {}
 
-    def block(self, action: Action, stage: int, microbatch: int) -> Block:
-        """The block of ``action`` on ``stage`` for a micro batch (which matters for bidirectional pipelines)."""
-        rank, target = self._rank(stage, microbatch), self._target(action, stage, microbatch)
-        key = (action, stage, rank, target)
+    def block(self, slot: list[int]) -> Block:
+        """The block of a slot (a row of :attr:`Order.actions`)."""
+        kind, stage, microbatch = Action(slot[0]), slot[1], slot[2]
+        flows = [(kind, stage, microbatch)]
+        if kind is Action.X:
+            flows = [(Action.F, stage, microbatch), (Action.B, slot[3], slot[4])]
+        key = tuple((action, s, self._rank(s, mb), self._target(action, s, mb)) for action, s, mb in flows)
         found = self._blocks.get(key)
         if found is None:
-            found = self._blocks[key] = self._make(action, stage, rank, target)
+            found = self._blocks[key] = self._make(key)
         return found
 
     def _rank(self, stage: int, microbatch: int) -> int:
@@ -58,66 +64,68 @@ class BlockMaker:
         target = self._rank(stage + step, microbatch)
         return -1 if target == self._rank(stage, microbatch) else target
 
-    def _make(self, action: Action, stage: int, rank: int, target: int) -> Block:
-        if action is Action.X:
-            raise UnsupportedError("overlapped forward and backward slots (X) cannot be lowered to a training step")
-        writer = BlockWriter(rank, stage, self.names, self.flows)
-        parts = {Action.F: "F", Action.I: "I", Action.W: "W", Action.B: "IW"}[action]
+    def _make(self, flows: tuple[tuple[Action, int, int, int], ...]) -> Block:
+        """Two flows of one block take turns at every exchange, so that one computes while the other communicates."""
+        halves = tuple(Half(_PARTS[action][0], stage) for action, stage, _, _ in flows)
+        writer = BlockWriter(flows[0][2], self.names, self.flows, halves)
+        turns = [
+            self._write(writer, half, action, target)
+            for half, (action, _, _, target) in zip(halves, flows, strict=True)
+        ]
+        while turns:
+            turns = [turn for turn in turns if next(turn, "over") != "over"]
+        return writer.block()
+
+    def _write(self, writer: BlockWriter, half: Half, action: Action, target: int) -> Iterator[None]:
+        """Write one flow; yields after each exchange."""
         source = self.step.forward if action is Action.F else self.step.backward
-        operators = [op for op in source[stage] if op.part in parts] or [self._nothing(parts[0])]
-        host = self._host(writer) if action is Action.F and self.host_s else -1
-        marks = [len(writer.rows)]
+        operators = [op for op in source[half.stage] if op.part in _PARTS[action]] or [_nothing(half.part)]
+        host = self._host(writer, half) if action is Action.F and self.host_s else -1
+        half.marks.append(len(writer.rows))
         for layer, group in groupby(operators, key=lambda op: op.layer):
-            extra = self._gather(writer, stage, layer, marks) if action is not Action.W else []
-            for i, op in enumerate(group):
-                writer.follow(op, [*extra, host] if i == 0 else ())
-            host = -1
-            marks.append(writer.chain)
+            extra = [*self._gather(writer, half, layer), host] if action is not Action.W else []
+            for op in group:
+                written = writer.follow(half, op, extra)
+                half.exit = written if op.part != "W" or action is Action.W else half.exit
+                extra, host = [], -1
+                if not op.kernel:
+                    yield
+            half.marks.append(half.last)
             if self.zero >= 2 and action in (Action.B, Action.W):
-                self._reduce(writer, stage, layer)
-        exit_ = self._exit(writer, action)
+                self._reduce(writer, half, layer)
+        half.exit = half.last if half.exit < 0 else half.exit
         if target >= 0:
-            exit_ = self._send(writer, action, stage, target, exit_)
-        return writer.block(exit=exit_, mark=marks[max(0, len(marks) - 3)])
+            half.exit = self._send(writer, half, target)
 
-    @staticmethod
-    def _exit(writer: BlockWriter, action: Action) -> int:
-        """The operation whose output leaves the block: for B the last one that is not a weight gradient."""
-        if action is not Action.B:
-            return writer.chain
-        inputs = [i for i, row in enumerate(writer.rows) if row[1] == Phase.BACKWARD_INPUT]
-        return max(inputs, default=writer.chain)
-
-    @staticmethod
-    def _nothing(part: str) -> Priced:
-        """A stage without layers still has its place in the chain."""
-        return Priced("no work", "compute", part, False, -1, 0.0, 0.0, 0.0, 0.0, 0.0, None, "norm")
-
-    def _host(self, writer: BlockWriter) -> int:
+    def _host(self, writer: BlockWriter, half: Half) -> int:
         priced = Priced("host", "host", "F", False, -1, 0.0, self.host_s, 0.0, 0.0, 0.0, None, "host")
-        return writer.add(priced, Phase.HOST, [writer.lane(Stream.HOST)], bucket=Bucket.HOST)
+        return writer.add(priced, Phase.HOST, [writer.lane(Stream.HOST)], bucket=Bucket.HOST, half=half)
 
-    def _gather(self, writer: BlockWriter, stage: int, layer: int, marks: list[int]) -> list[int]:
+    def _gather(self, writer: BlockWriter, half: Half, layer: int) -> list[int]:
         """ZeRO-3: gather a layer's weights while the layer before it computes (one layer ahead)."""
         found = []
-        for gather in self.step.gather[stage].get(layer, ()):
-            early = len(marks) < 3
-            after = [] if early else [marks[-2]]
-            op = writer.add(gather, Phase.SEND, [writer.lane(Stream.DP)], after, scope=gather.stream)
+        for gather in self.step.gather[half.stage].get(layer, ()):
+            early = len(half.marks) < 3
+            after = [] if early else [half.marks[-2]]
+            op = writer.add(gather, Phase.SEND, [writer.lane(Stream.DP)], after, scope=gather.stream, half=half)
             if early:
-                writer.gathers.append(op)
+                half.gathers.append(op)
             found.append(op)
         return found
 
-    def _reduce(self, writer: BlockWriter, stage: int, layer: int) -> None:
+    def _reduce(self, writer: BlockWriter, half: Half, layer: int) -> None:
         """ZeRO-2 and 3 keep only a shard of the gradients, so that each micro batch's are reduced at once."""
-        for reduction in self.step.reduce[stage].get(layer, ()):
-            writer.add(
-                reduction, Phase.REDUCE, [writer.lane(Stream.DP)], [writer.layer_end[layer]], scope=reduction.stream
-            )
+        for reduction in self.step.reduce[half.stage].get(layer, ()):
+            after = [half.layer_end[layer]]
+            writer.add(reduction, Phase.REDUCE, [writer.lane(Stream.DP)], after, scope=reduction.stream, half=half)
 
-    def _send(self, writer: BlockWriter, action: Action, stage: int, target: int, after: int) -> int:
-        name = "send activations" if action is Action.F else "send gradients"
+    def _send(self, writer: BlockWriter, half: Half, target: int) -> int:
+        name = "send activations" if half.part == "F" else "send gradients"
         priced = self.prices.send(name, writer.rank, target, self.step.send_bytes)
         send, receive = send_streams(writer.rank, target, self.order.ranks)
-        return writer.add(priced, Phase.SEND, [writer.lane(send), writer.lane(receive, target)], [after])
+        return writer.add(priced, Phase.SEND, [writer.lane(send), writer.lane(receive, target)], [half.exit], half=half)
+
+
+def _nothing(part: str) -> Priced:
+    """A stage without layers still has its place in the chain."""
+    return Priced("no work", "compute", part, False, -1, 0.0, 0.0, 0.0, 0.0, 0.0, None, "norm")

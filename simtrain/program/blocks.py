@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from simtrain.costs.prices import Priced
 from simtrain.program.program import STREAMS, Bucket, Phase, Stream
 
-__all__ = ["SCOPES", "Block", "BlockWriter", "FlowTable"]
+__all__ = ["SCOPES", "Block", "BlockWriter", "FlowTable", "Half"]
 
 SCOPES = ("local", "tp", "cp", "ep", "dp", "edp", "all")
 """Which symmetric copies of an operation run as one: a kernel on each GPU alone, a tp collective once per group."""
@@ -46,20 +46,46 @@ class FlowTable:
         return ptr, np.concatenate([*edges, np.empty(0, np.int32)]), np.concatenate([*loads, np.empty(0)])
 
 
+@dataclass(slots=True)
+class Half:
+    """One data flow of a block: a forward, a backward, or one of the two parts of a backward.
+
+    Operation numbers count from the start of the block, -1 where there is none yet.
+
+    Attributes:
+        part: F, I (also a full backward) or W; stage: whose.
+        entry: the operation that waits for the input.
+        exit: the operation after which the output is there (the send, where there is one).
+        last: the layer operation written last.
+        marks: where each layer starts and the last one ends.
+        gathers: weight gathers that may start while the block before this one runs.
+        layer_end: last operation of each layer.
+    """
+
+    part: str
+    stage: int
+    entry: int = -1
+    exit: int = -1
+    last: int = -1
+    marks: list[int] = field(default_factory=list)
+    gathers: list[int] = field(default_factory=list)
+    layer_end: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def mark(self) -> int:
+        """Operation near the end, from which weight gathers of the next block may start."""
+        return self.marks[max(0, len(self.marks) - 3)]
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """Operations that one action adds to a Program.
 
     Attributes:
-        columns: per-operation arrays by Program field name (and ``scope``), each (n,).
+        columns: per-operation arrays by Program field name (and ``scope``, ``half``), each (n,).
         lane_ptr, lanes: lanes of each operation.
         op, dep: dependencies inside the block, operation and what it waits for.
-        entry: the operation that waits for the input of the action.
-        exit: the operation after which the output is there (the send, where there is one).
-        last: last operation of the block's own compute.
-        mark: operation of the compute stream near the end, from which weight gathers of the next block may start.
-        gathers: weight gathers that may start that early.
-        layer_end: last operation of each layer.
+        halves: its data flows: one, or a forward and a backward that overlap.
     """
 
     columns: dict[str, NDArray[np.generic]]
@@ -67,12 +93,7 @@ class Block:
     lanes: NDArray[np.int32]
     op: NDArray[np.int32]
     dep: NDArray[np.int32]
-    entry: int
-    exit: int
-    last: int
-    mark: int
-    gathers: tuple[int, ...]
-    layer_end: dict[int, int]
+    halves: tuple[Half, ...]
 
     @property
     def size(self) -> int:
@@ -84,20 +105,17 @@ class Block:
 class BlockWriter:
     """Writes one block on one rank; operations of one stream run in the order written.
 
-    Each operation follows the previous one: on the same lane by its place in the FIFO, across lanes by a dependency.
+    Each operation of a half follows the one before it: on the same lane by its place in the FIFO, across lanes by a
+    dependency.
     """
 
     rank: int
-    stage: int
     names: dict[str, int]
     flows: FlowTable
+    halves: tuple[Half, ...] = ()
     rows: list[tuple[float, ...]] = field(default_factory=list)
     lanes: list[list[int]] = field(default_factory=list)
     deps: list[tuple[int, int]] = field(default_factory=list)
-    layer_end: dict[int, int] = field(default_factory=dict)
-    gathers: list[int] = field(default_factory=list)
-    entry: int = -1
-    chain: int = -1
 
     def add(
         self,
@@ -108,6 +126,7 @@ class BlockWriter:
         *,
         bucket: Bucket = Bucket.COMMUNICATION,
         scope: str = "local",
+        half: Half | None = None,
     ) -> int:
         """Append an operation and return its place in the block."""
         op = len(self.rows)
@@ -117,7 +136,7 @@ class BlockWriter:
                 name,
                 phase,
                 bucket,
-                self.stage,
+                half.stage if half else -1,
                 priced.layer,
                 priced.latency_s,
                 priced.work_s,
@@ -125,6 +144,7 @@ class BlockWriter:
                 priced.bytes,
                 self.flows.add(priced),
                 SCOPES.index(scope),
+                self.halves.index(half) if half else 0,
             )
         )
         self.lanes.append(list(lanes))
@@ -135,25 +155,26 @@ class BlockWriter:
         """Lane number of a stream of this rank (or another)."""
         return (self.rank if rank is None else rank) * STREAMS + stream
 
-    def follow(self, priced: Priced, extra: Sequence[int] = ()) -> int:
-        """Append a layer operator right after the one before it in the data flow."""
+    def follow(self, half: Half, priced: Priced, extra: Sequence[int] = ()) -> int:
+        """Append a layer operator right after the one before it in the data flow of ``half``."""
         stream = _STREAM[priced.stream]
         lane = self.lane(stream)
-        crossing = self.chain >= 0 and self.lanes[self.chain] != [lane]
+        crossing = half.last >= 0 and self.lanes[half.last] != [lane]
         phase = Phase.RECOMPUTE if priced.recompute else _PHASE[priced.part]
         op = self.add(
             priced,
             phase,
             [lane],
-            [*([self.chain] if crossing else []), *extra],
+            [*([half.last] if crossing else []), *extra],
             bucket=_bucket(priced),
             scope="local" if priced.kernel else priced.stream,
+            half=half,
         )
-        self.entry = op if self.entry < 0 else self.entry
-        self.chain = self.layer_end[priced.layer] = op
+        half.entry = op if half.entry < 0 else half.entry
+        half.last = half.layer_end[priced.layer] = op
         return op
 
-    def block(self, *, exit: int = 0, mark: int = 0) -> Block:
+    def block(self) -> Block:
         """The finished block."""
         table = np.array(self.rows, dtype=np.float64).reshape(len(self.rows), len(_COLUMNS))
         columns = {key: table[:, i].astype(dtype) for i, (key, dtype) in enumerate(_COLUMNS)}
@@ -164,12 +185,7 @@ class BlockWriter:
             lanes=np.array([lane for row in self.lanes for lane in row], dtype=np.int32),
             op=deps[:, 0],
             dep=deps[:, 1],
-            entry=self.entry,
-            exit=exit,
-            last=self.chain,
-            mark=mark,
-            gathers=tuple(self.gathers),
-            layer_end=dict(self.layer_end),
+            halves=self.halves,
         )
 
 
@@ -185,6 +201,7 @@ _COLUMNS = (
     ("bytes", np.float64),
     ("flow", np.int32),
     ("scope", np.int32),
+    ("half", np.int32),
 )
 
 

@@ -16,7 +16,7 @@ from simtrain.costs.prices import Priced, PriceList
 from simtrain.costs.step import StepPrices
 from simtrain.layout.parallel import Parallel
 from simtrain.program.actions import BlockMaker
-from simtrain.program.blocks import Block, BlockWriter
+from simtrain.program.blocks import Block, BlockWriter, Half
 from simtrain.program.builder import fifos
 from simtrain.program.program import STREAMS, Bucket, Phase, Program, Stream
 from simtrain.scenario.layout import Layout
@@ -49,8 +49,7 @@ def lower(
 ) -> Lowered:
     """Lower ``order`` with ``step``'s prices to a folded Program.
 
-    Raises:
-        UnsupportedError: the order has overlapped slots (X).
+    An overlapped slot (X) becomes a forward and a backward that take turns on the compute stream.
     """
     return _Lowering(order, step, prices, layout, parallel, host_s).lowered()
 
@@ -65,24 +64,24 @@ class _Lowering:
         self.layout = layout
         self.parallel = parallel
         self.maker = BlockMaker(step, prices, order, layout.zero, host_s)
-        self.pieces: list[tuple[Block, int, int]] = []  # block, first operation, micro batch
+        self.pieces: list[tuple[Block, int, tuple[int, ...]]] = []  # block, first operation, micro batch of each half
         self.size = 0
         self.ops: list[int] = []
         self.deps: list[int] = []
-        self.at: dict[tuple[str, int, int], tuple[Block, int]] = {}
-        self.actions: list[tuple[int, ...]] = []
+        self.at: dict[tuple[str, int, int], tuple[Half, int]] = {}
+        self.actions: list[list[tuple[int, ...]]] = [[] for _ in range(order.ranks)]  # see Lowered.actions
 
     def lowered(self) -> Lowered:
         for rank in range(self.order.ranks):
             self._place_rank(rank)
         self._link_stages()
         self._finish_step()
-        actions = np.array(self.actions, dtype=np.int32)
+        actions = np.array([row for rows in self.actions for row in rows], dtype=np.int32)
         return Lowered(self._program(), self._column("scope"), actions, tuple(self.maker.flows.prices))
 
-    def _place(self, block: Block, microbatch: int) -> int:
+    def _place(self, block: Block, microbatches: tuple[int, ...] = (-1,)) -> int:
         base = self.size
-        self.pieces.append((block, base, microbatch))
+        self.pieces.append((block, base, microbatches))
         self.size += block.size
         return base
 
@@ -92,70 +91,77 @@ class _Lowering:
 
     def _place_rank(self, rank: int) -> None:
         previous: tuple[Block, int] | None = None
-        for row in self.order.actions[rank].tolist():
-            kind, stage, microbatch = Action(row[0]), row[1], row[2]
-            block = self.maker.block(kind, stage, microbatch)
-            base = self._place(block, microbatch)
-            self.at[("F" if kind is Action.F else "W" if kind is Action.W else "I", stage, microbatch)] = block, base
-            self.actions.append((rank, kind, stage, microbatch, base + block.entry, base + block.last))
+        for slot in self.order.actions[rank].tolist():
+            block = self.maker.block(slot)
+            microbatches = (slot[2], slot[4])[: len(block.halves)]
+            base = self._place(block, microbatches)
+            for half, microbatch in zip(block.halves, microbatches, strict=True):
+                self.at[half.part, half.stage, microbatch] = half, base
+                kind = Action(slot[0]) if len(block.halves) == 1 else Action.F if half.part == "F" else Action.B
+                row = (rank, kind, half.stage, microbatch, base + half.entry, base + half.last)
+                self.actions[rank].append(row)
             if previous is not None:
-                self._follow(previous, block, base, kind)
+                self._follow(previous, block, base)
             previous = block, base
         self._reduce_and_update(rank)
 
-    def _follow(self, previous: tuple[Block, int], block: Block, base: int, kind: Action) -> None:
-        """What an action waits for on its own rank, beyond the order of its lanes."""
+    def _follow(self, previous: tuple[Block, int], block: Block, base: int) -> None:
+        """What a block waits for on its own rank, beyond the order of its lanes."""
         before, before_base = previous
-        for gather in block.gathers:
-            self._wait(base + gather, before_base + before.mark)
-        if self.layout.blocking_sends:
-            self._wait(base + block.entry, before_base + before.exit)
-        if kind is Action.F and self.maker.host_s:
-            self._wait(base, before_base + before.last)
+        tail = before.halves[-1]
+        for half in block.halves:
+            for gather in half.gathers:
+                self._wait(base + gather, before_base + tail.mark)
+            if self.layout.blocking_sends:
+                for sent in before.halves:
+                    self._wait(base + half.entry, before_base + sent.exit)
+            if half.part == "F" and self.maker.host_s:
+                self._wait(base, before_base + tail.last)
 
     def _link_stages(self) -> None:
         """Dependencies between stages, and from a micro batch's forward to its backward."""
-        for (part, stage, microbatch), (block, base) in self.at.items():
+        for (part, stage, microbatch), (half, base) in self.at.items():
             upstream = {"F": ("F", stage - 1), "I": ("I", stage + 1), "W": ("I", stage)}[part]
             source = self.at.get((*upstream, microbatch))
             if source is not None:
-                self._wait(base + block.entry, source[1] + source[0].exit)
+                self._wait(base + half.entry, source[1] + source[0].exit)
             if part == "I":
-                forward, forward_base = self.at[("F", stage, microbatch)]
-                self._wait(base + block.entry, forward_base + forward.last)
+                forward, forward_base = self.at["F", stage, microbatch]
+                self._wait(base + half.entry, forward_base + forward.last)
 
     def _reduce_and_update(self, rank: int) -> None:
         """Gradient reduction of every layer after its last backward on this rank."""
-        writer = BlockWriter(rank, -1, self.maker.names, self.maker.flows)
+        writer = BlockWriter(rank, self.maker.names, self.maker.flows)
         waits: list[tuple[int, int]] = []
-        for stage, block, base in self._last_backwards(rank):
-            for layer, end in block.layer_end.items():
-                for reduction in () if self.layout.zero >= 2 else self.step.reduce[stage].get(layer, ()):
+        for half, base in self._last_backwards(rank):
+            for layer, end in half.layer_end.items():
+                for reduction in () if self.layout.zero >= 2 else self.step.reduce[half.stage].get(layer, ()):
                     op = writer.add(reduction, Phase.REDUCE, [writer.lane(Stream.DP)], scope=reduction.stream)
-                    waits.append((op, base + end if self.layout.overlap_grad_reduce else -1))
-        if not writer.rows:
-            return
-        last = self.actions[-1][5]
-        base = self._place(writer.block(), -1)
-        for op, dep in waits:
-            self._wait(base + op, dep if dep >= 0 else last)
+                    waits.append((op, base + end if self.layout.overlap_grad_reduce else self._last_compute(rank)))
+        if writer.rows:
+            base = self._place(writer.block())
+            for op, dep in waits:
+                self._wait(base + op, dep)
 
-    def _last_backwards(self, rank: int) -> list[tuple[int, Block, int]]:
-        """Per stage of a rank, the block whose end completes its weight gradients, in the order they end."""
-        last: dict[int, tuple[Block, int]] = {}
-        for row in self.order.actions[rank].tolist():
-            kind, stage, microbatch = Action(row[0]), row[1], row[2]
+    def _last_compute(self, rank: int) -> int:
+        """The last layer operation on a rank."""
+        return max(row[5] for row in self.actions[rank])
+
+    def _last_backwards(self, rank: int) -> list[tuple[Half, int]]:
+        """Per stage of a rank, what completes its weight gradients, in the order they are complete."""
+        last: dict[int, tuple[Half, int]] = {}
+        for _, kind, stage, microbatch, _, _ in self.actions[rank]:
             if kind in (Action.W, Action.B):
                 last.pop(stage, None)
-                last[stage] = self.at[("W" if kind is Action.W else "I", stage, microbatch)]
-        return [(stage, block, base) for stage, (block, base) in last.items()]
+                last[stage] = self.at["W" if kind == Action.W else "I", stage, microbatch]
+        return list(last.values())
 
     def _finish_step(self) -> None:
         """Tied embeddings, gradient norm, optimizer and parameter gather, after everything else."""
         ranks = range(self.order.ranks)
-        writer = BlockWriter(0, -1, self.maker.names, self.maker.flows)
+        writer = BlockWriter(0, self.maker.names, self.maker.flows)
         every = [writer.lane(Stream.DP, rank) for rank in ranks]
-        ends = [max(op[5] for op in self.actions if op[0] == rank) for rank in ranks]
+        ends = [self._last_compute(rank) for rank in ranks]
         tied = None
         if self.step.tied is not None:
             tied = writer.add(self.step.tied, Phase.REDUCE, [every[0], every[-1]])
@@ -166,7 +172,7 @@ class _Lowering:
             op = writer.add(update, Phase.OPTIMIZER, [lane], [norm], bucket=Bucket.OPTIMIZER)
             for gather in self.step.parameter_gather[rank]:
                 writer.add(gather, Phase.OPTIMIZER, [every[rank]], [op], scope=gather.stream)
-        base = self._place(writer.block(), -1)
+        base = self._place(writer.block())
         for rank, end in enumerate(ends):
             self._wait(base + norm, end)
             if tied is not None and rank in (0, self.order.ranks - 1):
@@ -183,14 +189,13 @@ class _Lowering:
         fifo_ptr, fifo = fifos(op_ptr, lanes, self.order.ranks * STREAMS)
         dep_ptr, dep = self._dependencies()
         flow_ptr, flow_edge, flow_load = self.maker.flows.arrays()
-        sizes = [block.size for block, _, _ in pieces]
         keys = ("name", "phase", "bucket", "stage", "layer", "latency_s", "work_s", "useful_s", "bytes", "flow")
         return Program(
             ranks=self.order.ranks,
             multiplicity=np.full(self.order.ranks, self.parallel.replicas, dtype=np.int32),
             stage_of_rank=np.arange(self.order.ranks, dtype=np.int32),
             names=tuple(self.maker.names),
-            microbatch=np.repeat([mb for _, _, mb in pieces], sizes).astype(np.int32),
+            microbatch=self._microbatches(),
             **{key: self._column(key) for key in keys},
             op_ptr=op_ptr,
             lanes=lanes,
@@ -203,6 +208,10 @@ class _Lowering:
             flow_edge=flow_edge,
             flow_load=flow_load,
         )
+
+    def _microbatches(self) -> Ints:
+        own = [np.array(mbs, dtype=np.int32)[block.columns["half"]] for block, _, mbs in self.pieces]
+        return np.concatenate(own)
 
     def _dependencies(self) -> tuple[Ints, Ints]:
         op = np.concatenate([block.op + base for block, base, _ in self.pieces] + [np.array(self.ops, dtype=np.int64)])

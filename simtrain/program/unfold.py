@@ -31,6 +31,9 @@ _PER_OPERATION = (
 )
 
 
+Ints = NDArray[Any]
+
+
 @dataclass(frozen=True, slots=True)
 class Unfolded:
     """A Program of every GPU; ``source[o]`` is the folded operation that operation o is a copy of."""
@@ -44,53 +47,73 @@ def unfold(lowered: Lowered, placement: Placement) -> Unfolded:
 
     Rank numbers are pipeline rank * (tp * cp * dp) + coordinate.
     """
-    folded = lowered.program
     labels = [placement.partition(scope) for scope in SCOPES]
-    groups = [[np.flatnonzero(label == g) for g in range(label.max() + 1)] for label in labels]
-    copies = np.array([len(group) for group in groups])[lowered.scope]
+    copies = np.array([label.max() + 1 for label in labels])[lowered.scope]
     first = np.concatenate([[0], np.cumsum(copies)])
-    lanes: list[NDArray[np.int64]] = []
-    deps: list[NDArray[np.int64]] = []
-    replicas = len(labels[0])
-    for op in range(folded.size):
-        own = folded.lanes[folded.op_ptr[op] : folded.op_ptr[op + 1]].astype(np.int64)
-        waits = folded.dep[folded.dep_ptr[op] : folded.dep_ptr[op + 1]]
-        for members in groups[lowered.scope[op]]:
-            rank = (own // STREAMS)[:, None] * replicas + members[None, :]
-            lanes.append((rank * STREAMS + (own % STREAMS)[:, None]).ravel())
-            deps.append(np.unique([first[d] + labels[lowered.scope[d]][members] for d in waits]).astype(np.int64))
-    source = np.repeat(np.arange(folded.size), copies)
-    return Unfolded(_assemble(folded, source, lanes, deps, replicas), source)
+    source = np.repeat(np.arange(lowered.program.size), copies)
+    op_ptr, lanes = _lanes(lowered, labels, first)
+    dep_ptr, dep = _dependencies(lowered, labels, first)
+    return Unfolded(_assemble(lowered.program, source, op_ptr, lanes, dep_ptr, dep, len(labels[0])), source)
+
+
+def _lanes(lowered: Lowered, labels: list[Ints], first: Ints) -> tuple[Ints, Ints]:
+    """Lanes of every copy: one per lane of the folded operation and member of the copy's group."""
+    folded, replicas = lowered.program, len(labels[0])
+    width = np.diff(folded.op_ptr)
+    op_ptr = np.zeros(first[-1] + 1, dtype=np.int64)
+    blocks = []
+    for scope, label in enumerate(labels):
+        members = np.argsort(label, kind="stable").reshape(label.max() + 1, -1)
+        for n in np.unique(width[lowered.scope == scope]):
+            ops = np.flatnonzero((lowered.scope == scope) & (width == n))
+            own = folded.lanes[folded.op_ptr[ops][:, None] + np.arange(n)].astype(np.int64)
+            rank = (own // STREAMS * replicas)[:, None, :, None] + members[None, :, None, :]
+            copies = (first[ops][:, None] + np.arange(len(members))).ravel()
+            op_ptr[copies + 1] = n * members.shape[1]
+            blocks.append((copies, (rank * STREAMS + (own % STREAMS)[:, None, :, None]).reshape(len(copies), -1)))
+    np.cumsum(op_ptr, out=op_ptr)
+    lanes = np.empty(op_ptr[-1], dtype=np.int64)
+    for copies, found in blocks:
+        lanes[op_ptr[copies][:, None] + np.arange(found.shape[1])] = found
+    return op_ptr, lanes
+
+
+def _dependencies(lowered: Lowered, labels: list[Ints], first: Ints) -> tuple[Ints, Ints]:
+    """A copy waits for every copy of its dependency that shares a member with it."""
+    folded = lowered.program
+    owner = np.repeat(np.arange(folded.size), np.diff(folded.dep_ptr))
+    kinds = lowered.scope[owner].astype(np.int64) * len(labels) + lowered.scope[folded.dep]
+    ops, deps = [], []
+    for kind in np.unique(kinds):
+        mine, theirs = labels[kind // len(labels)], labels[kind % len(labels)]
+        meet = np.unique(np.stack((mine, theirs), axis=1), axis=0)  # (own group, group it waits for)
+        chosen = kinds == kind
+        ops.append((first[owner[chosen]][:, None] + meet[:, 0]).ravel())
+        deps.append((first[folded.dep[chosen]][:, None] + meet[:, 1]).ravel())
+    op, dep = np.concatenate(ops), np.concatenate(deps)
+    order = np.argsort(op, kind="stable")
+    dep_ptr = np.concatenate([[0], np.cumsum(np.bincount(op, minlength=first[-1]))])
+    return dep_ptr, dep[order]
 
 
 def _assemble(
-    folded: Program,
-    source: NDArray[np.int64],
-    lanes: list[NDArray[np.int64]],
-    deps: list[NDArray[np.int64]],
-    replicas: int,
+    folded: Program, source: Ints, op_ptr: Ints, lanes: Ints, dep_ptr: Ints, dep: Ints, replicas: int
 ) -> Program:
     values: dict[str, Any] = {field.name: getattr(folded, field.name) for field in fields(Program)}
     values |= {key: values[key][source] for key in _PER_OPERATION}
-    op_ptr, flat_lanes = _ragged(lanes)
-    dep_ptr, dep = _ragged(deps)
     ranks = folded.ranks * replicas
-    fifo_ptr, fifo = fifos(op_ptr, flat_lanes, ranks * STREAMS)
+    lanes = lanes.astype(np.int32)
+    fifo_ptr, fifo = fifos(op_ptr, lanes, ranks * STREAMS)
     values |= {
         "ranks": ranks,
         "multiplicity": np.ones(ranks, dtype=np.int32),
         "stage_of_rank": np.repeat(folded.stage_of_rank, replicas),
-        "op_ptr": op_ptr,
-        "lanes": flat_lanes,
+        "op_ptr": op_ptr.astype(np.int32),
+        "lanes": lanes,
         "fifo_ptr": fifo_ptr,
         "fifo": fifo,
-        "dep_ptr": dep_ptr,
-        "dep": dep,
+        "dep_ptr": dep_ptr.astype(np.int32),
+        "dep": dep.astype(np.int32),
         "lag_s": np.zeros(len(dep)),
     }
     return Program(**values)
-
-
-def _ragged(rows: list[NDArray[np.int64]]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    ptr = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int32)
-    return ptr, np.concatenate(rows).astype(np.int32)

@@ -70,17 +70,17 @@ class Device(Part):
 
     title: str
     architecture: str
-    peaks: dict[Precision, FlopsPerSecond]
+    peaks: dict[Precision, Annotated[FlopsPerSecond, Field(gt=0)]]
     """Dense matmul peaks with FP32 accumulation, by input precision."""
     accumulate: Literal["fp32"] = "fp32"
     """Accumulation mode that ``peaks`` state."""
-    advertised_peaks: dict[Precision, FlopsPerSecond] = {}
+    advertised_peaks: dict[Precision, Annotated[FlopsPerSecond, Field(gt=0)]] = {}
     """Figures often quoted instead (sparse, or FP16 accumulation); used with ``peaks: advertised``."""
     popular_error: str = ""
     """What other tables get wrong about this device."""
     sm_count: int | None = None
-    memory: Bytes
-    memory_bandwidth: BytesPerSecond
+    memory: Bytes = Field(gt=0)
+    memory_bandwidth: BytesPerSecond = Field(gt=0)
     power: Watts | None = None
     price: Usd | None = None
     rent: UsdPerHour | None = None
@@ -92,13 +92,13 @@ class Device(Part):
 class Link(Part):
     """One full-duplex link: figures are for one direction."""
 
-    bandwidth: BytesPerSecond
+    bandwidth: BytesPerSecond = Field(gt=0)
     """Line rate in one direction."""
     latency: Seconds
     """Time of a first byte across the link."""
     efficiency: Share = 1.0
     """Share of the line rate that large transfers reach."""
-    flow_bandwidth: BytesPerSecond | None = None
+    flow_bandwidth: Annotated[BytesPerSecond, Field(gt=0)] | None = None
     """What one flow alone reaches (a copy that waits on latency); absent: the whole link."""
 
 
@@ -110,7 +110,7 @@ class SwitchedLinks(Part):
     """GPU to switch."""
     nvls: bool = False
     """The switch can reduce in the network (NVLink SHARP); NCCL uses it for all-reduce."""
-    nvls_bandwidth: BytesPerSecond | None = None
+    nvls_bandwidth: Annotated[BytesPerSecond, Field(gt=0)] | None = None
     """All-reduce bus bandwidth measured with in-switch reduction."""
     pcie: Link
     """GPU to NIC and host, through the node's PCIe switches."""

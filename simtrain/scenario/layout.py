@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, Strict, StrictInt
 
 from simtrain.scenario.part import Part, Precision
 
@@ -42,7 +42,7 @@ class Layout(Part):
     """Activations recomputed in backward: none, the attention core, or whole layers."""
     attention: Literal["flash", "unfused"] = "flash"
     """Attention kernels: fused (FlashAttention) or with the score matrix in memory."""
-    layers_per_stage: tuple[int, ...] | None = None
+    layers_per_stage: Annotated[tuple[StrictInt, ...], Strict(False)] | None = None
     """Layers of each stage in order (pp * vpp numbers); absent: even."""
     rank_order: Literal["tp-cp-dp-pp", "tp-cp-pp-dp", "tp-pp-cp-dp"] = "tp-cp-dp-pp"
     """Which neighbours sit closest: the first axis varies fastest over consecutive GPUs."""

@@ -93,7 +93,7 @@ def _origin(keys: Keys, document: Document) -> str:
 
 def _describe(detail: ErrorDetails, keys: Keys, schema: type[Part], document: Document) -> str:
     kind = detail["type"]
-    value = _show(detail["input"])
+    value = _show(_written(keys, document))
     if kind in _DESCRIBERS:
         return _DESCRIBERS[kind](detail, keys, schema, document)
     if kind == "quantity":
@@ -107,8 +107,19 @@ def _describe(detail: ErrorDetails, keys: Keys, schema: type[Part], document: Do
     return f"= {value} is not allowed; it must be {expected}{_or_name(keys, document)}"
 
 
+def _written(keys: Keys, document: Document) -> Any:
+    """The value at ``keys`` as the document has it, before any unit was read."""
+    here: Any = document
+    for key in keys:
+        here = here[key]
+    return here
+
+
 def _show(value: Any) -> str:
-    return "null" if value is None else reprlib.repr(value)
+    """A value as a document spells it, shortened."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower().replace("none", "null")
+    return reprlib.repr(value)
 
 
 def _or_name(keys: Keys, document: Document) -> str:
@@ -118,7 +129,7 @@ def _or_name(keys: Keys, document: Document) -> str:
 
 def _named_part(keys: Keys, document: Document) -> str:
     """Kind of the part at ``keys`` if it may be given by name, otherwise empty."""
-    kind = "study" if "scenarios" in document else "scenario"
+    kind = _KINDS.get(schema, "scenario")
     for key in keys:
         kind = PARTS.get(kind, {}).get(str(key), "")
     return kind

@@ -22,7 +22,7 @@ class Money(Part):
     """Switches, optics and cables per node port beyond those in the node price; absent: the fabric's."""
     gpu_rent: UsdPerHour | None = None
     """Rent of one GPU, with ``mode: rent``; absent: the catalogue's."""
-    amortisation: Seconds = Field("3 years")
+    amortisation: Seconds = Field("3 years", gt=0)
     """Time over which the purchase is written off."""
     electricity: UsdPerKwh = Field("0.10 USD/kWh")
     pue: float = Field(1.1, ge=1.0, le=3.0)

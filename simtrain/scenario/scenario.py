@@ -25,7 +25,7 @@ class Scenario(Part):
     workload: Workload
     layout: Layout = Layout()
     money: Money = Money()
-    engine: Literal["auto", "des"] = "auto"
+    engine: Literal["auto", "des", "compiled"] = "auto"
     """Event engine; ``auto`` takes the fastest that applies and says which."""
     seed: int = Field(0, ge=0)
 
@@ -48,4 +48,4 @@ class Study(Part):
     title: str = ""
     notes: str = ""
     extends: str | None = None
-    scenarios: Annotated[tuple[StudyEntry, ...], Field(min_length=1)]
+    scenarios: Annotated[tuple[StudyEntry, ...], Field(min_length=1, strict=False)]

@@ -20,7 +20,7 @@ class Workload(Part):
     """Tokens of one sequence."""
     global_batch: int = Field(ge=1)
     """Sequences per optimizer step over the whole job."""
-    tokens: Count
+    tokens: Count = Field(gt=0)
     """Tokens to train on."""
     host_time_per_micro_batch: Seconds = 0.0
     """Time the host adds before each micro batch (data loading, Python); on the host stream."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import ABC
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simtrain.errors import ScheduleError, nearest
+from simtrain.errors import ScheduleError, UnsupportedError, nearest
 from simtrain.schedules.order import Order, Placement
+from simtrain.schedules.slot_costs import SlotCosts
 
 __all__ = ["Actions", "Schedule", "interleave", "rows"]
 
@@ -26,7 +27,8 @@ class Schedule(ABC):
         aliases: other names it answers to.
         summary: one sentence, with the source.
         placement: where stages live, see :func:`simtrain.schedules.order.stage_rank`.
-        options: names of the keyword options that :meth:`order` takes beyond the common three.
+        options: names of the keyword options that :meth:`order` takes beyond the common ones.
+        default_chunks: model chunks per rank unless told (2 for V-shaped schedules).
     """
 
     name: ClassVar[str]
@@ -34,16 +36,38 @@ class Schedule(ABC):
     summary: ClassVar[str]
     placement: ClassVar[Placement] = "loop"
     options: ClassVar[tuple[str, ...]] = ()
+    default_chunks: ClassVar[int] = 1
 
-    def order(self, ranks: int, microbatches: int, chunks: int = 1, **options: int | None) -> Order:
+    def order(
+        self,
+        ranks: int,
+        microbatches: int,
+        chunks: int | None = None,
+        costs: SlotCosts | None = None,
+        **options: int | None,
+    ) -> Order:
         """The order of ``microbatches`` over ``ranks`` pipeline ranks with ``chunks`` model chunks each.
+
+        Args:
+            ranks: pipeline ranks P.
+            microbatches: micro batches M (of both directions together where the schedule has two).
+            chunks: model chunks per rank V; absent: the schedule's own default.
+            costs: durations that a cost-driven schedule searches with; others do not look at them.
+            **options: what this schedule alone takes, see ``options``.
 
         Raises:
             ScheduleError: the schedule does not exist for these settings.
         """
+        chunks = self.default_chunks if chunks is None else chunks
         self.check(ranks, microbatches, chunks, **options)
-        actions = tuple(self.actions(rank, ranks, microbatches, chunks, **options) for rank in range(ranks))
+        actions = self.all_actions(ranks, microbatches, chunks, costs or SlotCosts(), **options)
         return Order(self.name, ranks, chunks, microbatches, self.placement, actions)
+
+    def all_actions(
+        self, ranks: int, microbatches: int, chunks: int, costs: SlotCosts, **options: int | None
+    ) -> tuple[Actions, ...]:
+        """Actions of every rank; cost-driven schedules, which decide for all ranks at once, override this."""
+        return tuple(self.actions(rank, ranks, microbatches, chunks, **options) for rank in range(ranks))
 
     def check(self, ranks: int, microbatches: int, chunks: int = 1, **options: int | None) -> None:
         """Raise :class:`ScheduleError` with one clear message where the schedule does not exist."""
@@ -62,9 +86,9 @@ class Schedule(ABC):
         if chunks != 1:
             raise ScheduleError(f"{self.name} has one model chunk per rank, not {chunks}; use interleaved_1f1b")
 
-    @abstractmethod
     def actions(self, rank: int, ranks: int, microbatches: int, chunks: int, **options: int | None) -> Actions:
         """Actions of one rank, an array of shape (slots, 5) as :class:`Order` describes."""
+        raise UnsupportedError(f"{self.name} orders all ranks at once, not one by one")
 
     def _taken(self) -> str:
         return ", ".join(self.options) or "none"

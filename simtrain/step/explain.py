@@ -53,7 +53,7 @@ def contributions(prices: StepPrices, lowered: Lowered, timeline: Timeline, ledg
     group = program.name.astype(np.int64) * len(Phase) + program.phase
     keys, inverse, count = np.unique(group, return_inverse=True, return_counts=True)
     duration = timeline.end_s - timeline.start_s
-    weight = program.multiplicity[program.lanes[program.op_ptr[:-1]] // STREAMS]
+    weight = np.add.reduceat(program.multiplicity[program.lanes // STREAMS], program.op_ptr[:-1])
     busy = np.bincount(inverse, duration * weight) / gpus
     held = np.bincount(inverse, ledger.held_s) / gpus
     known = _longest(chain(all_priced(prices), lowered.exchanges))

@@ -88,7 +88,8 @@ def nearest_fit(scenario: Scenario) -> NearestFit | None:
         except InputError:
             continue
         if peak <= capacity:
-            return NearestFit(candidate.layout, tuple(f"layout.{k}={v}" for k, v in changes.items()), peak)
+            typed = tuple(f"layout.{k}={'null' if v is None else v}" for k, v in changes.items())
+            return NearestFit(candidate.layout, typed, peak)
     return None
 
 

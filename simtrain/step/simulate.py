@@ -10,7 +10,7 @@ from simtrain.costs.kernels import KernelModel
 from simtrain.costs.memory import stage_activations
 from simtrain.costs.prices import PriceList
 from simtrain.costs.step import StepPrices, price_step, shard_of, stage_operators
-from simtrain.engines import des
+from simtrain.engines import simulate
 from simtrain.errors import LayoutError
 from simtrain.layout.parallel import Parallel, plan_parallel
 from simtrain.layout.placement import Placement, place
@@ -29,7 +29,7 @@ from simtrain.step.money import job_report
 from simtrain.step.report import MemoryReport, StepReport
 from simtrain.timeline.ledger import account
 
-__all__ = ["Plan", "plan_step", "simulate_memory", "simulate_step"]
+__all__ = ["Plan", "plan_step", "report_step", "simulate_memory", "simulate_step"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def simulate_step(scenario: Scenario) -> StepReport:
         SimtrainError: see :func:`plan_step`; DeadlockError when the schedule's order cannot finish.
     """
     plan = plan_step(scenario)
-    return report_step(plan, des.simulate(plan.lowered.program))
+    return report_step(plan, simulate(plan.lowered.program, scenario.engine))
 
 
 def report_step(plan: Plan, timeline: Timeline) -> StepReport:
@@ -117,7 +117,7 @@ def report_step(plan: Plan, timeline: Timeline) -> StepReport:
 def simulate_memory(scenario: Scenario) -> MemoryReport:
     """Memory of one step alone."""
     plan = plan_step(scenario)
-    return _memory(plan, des.simulate(plan.lowered.program))
+    return _memory(plan, simulate(plan.lowered.program, scenario.engine))
 
 
 def _memory(plan: Plan, timeline: Timeline) -> MemoryReport:

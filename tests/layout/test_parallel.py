@@ -35,10 +35,16 @@ def test_stages_of_an_interleaved_or_uneven_split_hold_consecutive_layers() -> N
 
 
 REFUSED = {
-    "product without dp": (("layout.tp=4", "layout.pp=8"), ["layout.tp * layout.cp * layout.pp = 4 * 1 * 8", "16 GPUs", "16"]),
+    "product without dp": (
+        ("layout.tp=4", "layout.pp=8"),
+        ["layout.tp * layout.cp * layout.pp = 4 * 1 * 8", "16 GPUs", "16"],
+    ),
     "product with dp": (("layout.dp=3",), ["layout.dp = 3", "= 12", "16 GPUs", "layout.dp = 4 would fit"]),
     "no dp fits": (("layout.dp=2", "layout.pp=3"), ["layout.dp = 2", "no layout.dp fits", "must divide 16"]),
-    "heads": (("workload.model.attention.heads=6", "layout.tp=4"), ["layout.tp = 4", "attention.heads = 6", "1, 2, 3, 6"]),
+    "heads": (
+        ("workload.model.attention.heads=6", "layout.tp=4"),
+        ["layout.tp = 4", "attention.heads = 6", "1, 2, 3, 6"],
+    ),
     "kv heads": (
         ("workload.model.attention.kv_heads=6", "workload.model.attention.heads=24", "layout.tp=4"),
         ["layout.tp = 4", "kv_heads = 6", "1, 2, 3, 6"],
@@ -48,7 +54,10 @@ REFUSED = {
     "sequence over tp": (("workload.sequence_length=1022", "layout.tp=4"), ["layout.tp = 4", "= 1022", "1, 2"]),
     "sp without tp": (("layout.tp=1", "layout.sp=true"), ["layout.sp = true", "layout.tp above 1"]),
     "batch over dp": (("workload.global_batch=18",), ["layout.dp = 4", "global_batch = 18", "16 and 20"]),
-    "batch below dp": (("workload.global_batch=3",), ["layout.dp = 4", "global_batch = 3", "4 and"]),
+    "batch below dp": (
+        ("workload.global_batch=3",),
+        ["layout.dp = 4", "global_batch = 3 sequences; the nearest that fit: 4"],
+    ),
     "micro batch": (("layout.micro_batch=3",), ["layout.micro_batch = 3", "4 sequences", "1, 2, 4"]),
     "layers": (
         ("workload.model.layers=5",),
@@ -75,10 +84,12 @@ def test_a_layout_that_cannot_exist_says_key_value_and_what_is_allowed(case: str
     ("overrides", "said"),
     [
         (("layout.ep=3",), ["layout.ep = 3", "experts = 8", "1, 2, 4, 8"]),
+        (("layout.tp=4", "workload.model.moe.expert_ffn_hidden=102"), ["layout.tp = 4", "moe.expert_ffn_hidden = 102"]),
+        (("layout.tp=4", "workload.model.moe.shared_ffn_hidden=102"), ["layout.tp = 4", "moe.shared_ffn_hidden = 102"]),
         (("workload.model.moe.experts=24", "layout.ep=3"), ["layout.ep = 3", "(tp * cp * dp) = 8", "1, 2, 4, 8"]),
     ],
 )
-def test_expert_parallelism_divides_experts_and_ranks(overrides: tuple[str, ...], said: list[str]) -> None:
+def test_experts_are_cut_evenly(overrides: tuple[str, ...], said: list[str]) -> None:
     with pytest.raises(LayoutError) as caught:
         plan_parallel(small(*overrides, model="mixtral-8x7b"))
     assert [part for part in said if part not in str(caught.value)] == []

@@ -1,0 +1,89 @@
+"""Compiled loops: numba where it is installed, the same Python function where it is not."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import cached_property
+from importlib import import_module
+from types import FunctionType
+from typing import Any, Generic, ParamSpec, TypeVar, cast
+
+__all__ = ["Jitted", "jit"]
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+class Jitted(Generic[Parameters, Result]):
+    """A function that is compiled (or loaded from the cache on disk) at its first call.
+
+    It may call other jitted functions by their global names.  They belong in the same file, since the cache on disk
+    is renewed only when the file of the calling function changes.  Arguments and results are what numba's
+    nopython mode knows; results of both forms are equal.
+    """
+
+    def __init__(self, function: Callable[Parameters, Result]) -> None:
+        self._function = function
+        self.__doc__ = function.__doc__
+        self.__name__ = function.__name__
+
+    def __call__(self, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        """Run the compiled form."""
+        return self.compiled(*args, **kwargs)
+
+    @cached_property
+    def plain(self) -> Callable[Parameters, Result]:
+        """The function in Python alone, and those that it calls."""
+        return self._with_callees("plain")
+
+    @cached_property
+    def compiled(self) -> Callable[Parameters, Result]:
+        """The function as numba compiles it; without numba, :attr:`plain`."""
+        try:
+            numba: Any = import_module("numba")
+        except ImportError:
+            return self.plain
+        _announce_compiling()
+        function = self._with_callees("compiled")
+        try:
+            compiled = numba.njit(cache=True)(function)
+        except RuntimeError:  # neither the package nor the user's cache folder can be written
+            compiled = numba.njit(function)
+        return cast("Callable[Parameters, Result]", compiled)
+
+    def _with_callees(self, form: str) -> Callable[Parameters, Result]:
+        source: Any = self._function
+        names = source.__globals__
+        callees = {name: names[name] for name in source.__code__.co_names if isinstance(names.get(name), Jitted)}
+        bound = names | {name: getattr(callee, form) for name, callee in callees.items()}
+        copy: Any = FunctionType(source.__code__, bound, source.__name__, source.__defaults__, source.__closure__)
+        copy.__kwdefaults__ = source.__kwdefaults__
+        return cast("Callable[Parameters, Result]", copy)
+
+
+def jit(function: Callable[Parameters, Result]) -> Jitted[Parameters, Result]:
+    """Compile ``function`` when it is first called; numba is imported no earlier."""
+    return Jitted(function)
+
+
+_announced: list[object] = []
+
+
+def _announce_compiling() -> None:
+    """Say once per process, on stderr, that code is compiled; loading it from the cache stays silent."""
+    if _announced:
+        return
+    event: Any = import_module("numba.core.event")
+
+    class Announcer(event.Listener):  # type: ignore[misc]
+        def on_start(self, event: Any) -> None:
+            module = event.data["dispatcher"].py_func.__module__
+            if module.partition(".")[0] == __name__.partition(".")[0] and _announced != [None]:
+                _announced[:] = [None]
+                print("simtrain: compiling its fast loops, once for this installation ...", file=sys.stderr)
+
+        def on_end(self, event: Any) -> None: ...
+
+    _announced.append(Announcer())
+    event.register("numba:compile", _announced[0])

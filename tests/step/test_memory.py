@@ -1,0 +1,157 @@
+"""Memory: the curve read from the Timeline, the replay without an engine, and layouts that fit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as hs
+
+import simtrain as st
+from simtrain.costs.memory import StageActivations
+from simtrain.schedules.order import Action
+from simtrain.step import fit
+from simtrain.step.memory import replay_peak
+from simtrain.step.simulate import simulate_memory, simulate_step
+from simtrain.timeline.memory import live_bytes
+from tests.small import small
+
+CASES = {
+    "plain": (),
+    "gpipe": ("layout.schedule=gpipe",),
+    "interleaved": ("layout.schedule=interleaved_1f1b", "layout.vpp=2"),
+    "recompute full": ("layout.recompute=full", "layout.schedule=gpipe"),
+    "recompute selective": ("layout.recompute=selective", "layout.attention=unfused"),
+    "zero 3": ("layout.zero=3", "layout.tp=1"),
+    "micro batch 2": ("layout.micro_batch=2",),
+    "no pipeline": ("layout.pp=1",),
+    "uneven, tied": ("layout.layers_per_stage=[1, 3]", "workload.model.tied_embeddings=true"),
+}
+ONE_RANK = ("layout.tp=1", "layout.pp=1", "layout.recompute=full")
+LEANEST = ("layout.zero=3", "layout.tp=1", "layout.recompute=full")
+ONE_HEAD = ("workload.model.attention.heads=1", "workload.model.layers=16")
+BIG = ("workload.sequence_length=4096", "workload.global_batch=64")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_peak_read_from_the_timeline_is_the_replayed_one(case: str) -> None:
+    scenario = small(*CASES[case])
+    memory = simulate_memory(scenario)
+    assert memory.peak_bytes == pytest.approx(fit.peak_bytes(scenario), rel=1e-12)
+    assert memory.capacity_bytes == fit.capacity_bytes(scenario)
+    for rank, (times_s, held) in enumerate(memory.curve):
+        total = sum(values[rank] for values in memory.parts.values())
+        assert held.max() == memory.peak_bytes[rank] == pytest.approx(total, rel=1e-12)
+        assert times_s[int(np.argmax(held))] == memory.peak_time_s[rank]
+        assert (np.diff(times_s) >= 0).all()
+        base = total - memory.parts["activations"][rank]
+        assert held[0] == held.min() == pytest.approx(base)
+        assert held[-1] == pytest.approx(base)
+
+
+def test_the_report_of_a_step_holds_the_same_memory() -> None:
+    scenario = small("layout.recompute=full")
+    step, alone = simulate_step(scenario).memory, simulate_memory(scenario)
+    assert step.document() == alone.document()
+
+
+def test_1f1b_keeps_fewer_micro_batches_than_gpipe_and_later_stages_fewer_than_earlier() -> None:
+    layers = ("layout.pp=4", "layout.tp=1", "workload.global_batch=32")
+    eager = simulate_memory(small(*layers)).parts["activations"]
+    lazy = simulate_memory(small(*layers, "layout.schedule=gpipe")).parts["activations"]
+    assert all(a <= b for a, b in zip(eager, lazy, strict=True))
+    assert eager[0] < lazy[0]
+    assert eager[1] > eager[2]
+
+
+@pytest.mark.parametrize("zero", [1, 2, 3])
+def test_each_stage_of_zero_takes_less(zero: int) -> None:
+    less, more = (simulate_memory(small(f"layout.zero={z}", "layout.tp=1", "layout.pp=1")) for z in (zero, zero - 1))
+    part = {1: "optimizer", 2: "gradients", 3: "weights"}[zero]
+    assert less.parts[part][0] == pytest.approx(more.parts[part][0] / 16)
+    assert max(less.peak_bytes) < max(more.peak_bytes)
+
+
+@given(hs.lists(hs.tuples(hs.integers(0, 5), hs.integers(-100, 100)), max_size=30))
+@settings(max_examples=60, deadline=None)
+def test_frees_come_before_allocations_of_the_same_instant(changes: list[tuple[int, int]]) -> None:
+    times_s, held = live_bytes([t for t, _ in changes], [d for _, d in changes], 1000.0)
+    assert held[0] == 1000.0
+    assert held[-1] == 1000.0 + sum(d for _, d in changes)
+    after = {t: 1000.0 + sum(d for u, d in changes if u <= t) for t, _ in changes}
+    for t, level in after.items():
+        within = held[1:][times_s[1:] == t]
+        assert within[-1] == level
+        before = 1000.0 + sum(d for u, d in changes if u < t)
+        assert within.max() <= max(level, before)
+
+
+def test_replay_by_hand() -> None:
+    rows = [(Action.F, 0), (Action.F, 0), (Action.B, 0), (Action.F, 0), (Action.B, 0), (Action.B, 0)]
+    assert replay_peak(np.array(rows), [StageActivations(10.0, 3.0)]) == 23.0
+    split = [(Action.F, 0), (Action.I, 0), (Action.F, 0), (Action.W, 0), (Action.I, 0), (Action.W, 0)]
+    assert replay_peak(np.array(split), [StageActivations(10.0, 3.0)]) == 20.0
+
+
+@pytest.mark.parametrize("capacity", ["20 GiB", "40 GiB", "80 GiB"])
+def test_the_largest_micro_batch_fits_and_the_next_does_not(capacity: str) -> None:
+    scenario = small(*BIG, f"cluster.node.device.memory={capacity}")
+    best = fit.largest_micro_batch(scenario)
+    choices = [m for m in range(1, 17) if 16 % m == 0]
+    peaks = {m: max(fit.peak_bytes(small(*BIG, f"layout.micro_batch={m}"))) for m in choices}
+    room = fit.capacity_bytes(scenario)
+    assert best == max((m for m in choices if peaks[m] <= room), default=0)
+    assert best > 0
+
+
+def test_no_micro_batch_fits_a_gpu_that_is_too_small() -> None:
+    assert fit.largest_micro_batch(small("cluster.node.device.memory=2 GiB")) == 0
+
+
+TIGHT = {
+    "activations": (*BIG, "cluster.node.device.memory=4 GiB"),
+    "states": ("cluster.node.device.memory=8 GiB", "layout.tp=1", "layout.pp=1"),
+    "dp given": ("cluster.node.device.memory=3 GiB", "layout.dp=16", "layout.zero=3", *ONE_RANK),
+    "split given": ("cluster.node.device.memory=8 GiB", "layout.layers_per_stage=[1, 15]", *ONE_HEAD, *LEANEST),
+}
+FORCED = {"dp given": {"layout.dp"}, "split given": {"layout.layers_per_stage"}}
+
+
+@pytest.mark.parametrize("case", TIGHT)
+def test_the_nearest_layout_fits_and_can_be_typed(case: str) -> None:
+    scenario = small(*TIGHT[case])
+    memory = simulate_memory(scenario)
+    assert not memory.fits
+    found = fit.nearest_fit(scenario)
+    assert found is not None
+    assert {change.split("=")[0] for change in found.changes} >= FORCED.get(case, set())
+    typed = small(*TIGHT[case], *found.changes)
+    assert typed.layout == found.layout
+    assert max(simulate_memory(typed).peak_bytes) == pytest.approx(found.peak_bytes)
+    assert simulate_memory(typed).fits
+
+
+def test_nothing_near_fits_says_so() -> None:
+    scenario = small("cluster.node.device.memory=1 GiB")
+    advice = fit.fit_advice(scenario, simulate_memory(scenario))
+    assert advice.nearest is None
+    assert "No layout near this one fits" in advice.text()
+    assert advice.document()["nearest_fit"] is None
+
+
+def test_advice_names_the_rank_the_time_and_the_excess() -> None:
+    scenario = small(*TIGHT["activations"])
+    memory = simulate_memory(scenario)
+    advice = fit.fit_advice(scenario, memory)
+    assert memory.peak_bytes[advice.rank] == max(memory.peak_bytes)
+    assert advice.excess_bytes == pytest.approx(max(memory.peak_bytes) - memory.capacity_bytes)
+    assert advice.time_s == memory.peak_time_s[advice.rank]
+    assert f"pipeline rank {advice.rank}" in advice.text()
+    assert "--set layout." in advice.text()
+
+
+def test_a_name_must_be_loaded_first() -> None:
+    scenario = small()
+    unloaded = scenario.model_copy(update={"cluster": scenario.cluster.model_copy(update={"node": "hgx-h100"})})
+    with pytest.raises(st.LayoutError, match=r"cluster\.node is a name"):
+        fit.capacity_bytes(unloaded)
