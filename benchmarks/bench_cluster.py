@@ -59,6 +59,7 @@ def prices_of(parallel: Parallel) -> tuple[PriceList, StepPrices]:
         optimizer=(compute("Adam", "O", -1, 0.0),) * parallel.pp,
         parameter_gather=(none,) * parallel.pp,
         tied=None,
+        mirror=(),
         grad_norm=prices.exchange("gradient norm", "all", "all_reduce", 4.0),
     )
 

@@ -22,7 +22,7 @@ from simtrain.scenario.load import load_cluster
 from simtrain.step.simulate import plan_step, report_step
 
 T = TypeVar("T")
-LAYOUT = ("layout.tp=8", "layout.pp=8", "layout.vpp=1", "layout.schedule=1f1b", "layout.micro_batch=1")
+LAYOUT = ("layout.tp=8", "layout.pp=8", "layout.vpp=1", "layout.schedule=1f1b", "layout.micro_batch=1", "engine=des")
 WHOLE_TARGET_S = 5.0
 HELP_TARGET_S = 0.3
 REPEATS = 3

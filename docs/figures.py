@@ -33,7 +33,7 @@ PICTURE = (
     "layout.schedule=1f1b",
     "title=LLaMA-2 70B on 2048 RTX 4090, tp 4, pp 8, 1F1B",
 )
-_BLOCK = r"(<!-- {name} -->\n```[a-z]*\n)(.*?)(```\n<!-- end -->)"
+_BLOCK = r"(<!-- {name} -->\n)(.*?)(<!-- end -->)"
 
 
 def bubble_svg() -> str:
@@ -52,7 +52,25 @@ def study_table() -> str:
     out = io.StringIO()
     Console(file=out, width=118, highlight=False).print(compare_table(steps, differences(steps)))
     lines = [line.rstrip() for line in out.getvalue().splitlines()]
-    return "".join(f"{line}\n" for line in lines if line)
+    return _fenced("".join(f"{line}\n" for line in lines if line))
+
+
+def command_table() -> str:
+    """Every command of the program with the first sentence of its help."""
+    from typer.main import get_command
+
+    from simtrain.cli.main import app
+
+    rows = ["| command | does |\n", "|---|---|\n"]
+    for name, command in sorted(get_command(app).commands.items()):  # type: ignore[attr-defined]
+        wanted = [str(p.metavar) for p in command.params if p.param_type_name == "argument"]
+        sentence = " ".join(command.help.split("\n\n")[0].split()).replace("|", "\\|")
+        rows.append(f"| `{' '.join(['simtrain', name, *wanted])}` | {sentence} |\n")
+    return "".join(rows)
+
+
+def _fenced(text: str) -> str:
+    return f"```text\n{text}```\n"
 
 
 def python_example(readme: str) -> str:
@@ -68,7 +86,7 @@ def python_output(readme: str) -> str:
     out = io.StringIO()
     with redirect_stdout(out):
         exec(compile(python_example(readme), "README.md", "exec"), {})  # noqa: S102  our own document
-    return out.getvalue()
+    return _fenced(out.getvalue())
 
 
 def block(readme: str, name: str) -> str:
@@ -211,7 +229,7 @@ def main() -> None:
     SVG.write_text(bubble_svg(), encoding="utf-8")
     SCENARIO.write_text(scenario_page(), encoding="utf-8")
     readme = README.read_text(encoding="utf-8")
-    blocks = {"make demo": study_table(), "python": python_output(readme)}
+    blocks = {"make demo": study_table(), "commands": command_table(), "python": python_output(readme)}
     README.write_text(filled(readme, blocks), encoding="utf-8")
     nbformat.write(without_figures(executed_notebook()), NOTEBOOK)
 

@@ -9,7 +9,7 @@ from importlib import import_module
 from types import FunctionType
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
-__all__ = ["Jitted", "jit"]
+__all__ = ["Jitted", "available", "jit"]
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -65,6 +65,15 @@ class Jitted(Generic[Parameters, Result]):
 def jit(function: Callable[Parameters, Result]) -> Jitted[Parameters, Result]:
     """Compile ``function`` when it is first called; numba is imported no earlier."""
     return Jitted(function)
+
+
+def available() -> bool:
+    """Whether numba can be imported: it is installed, and fits the installed numpy."""
+    try:
+        import_module("numba")
+    except ImportError:
+        return False
+    return True
 
 
 _announced: list[object] = []

@@ -32,7 +32,7 @@ def entries(kind: str) -> list[dict[str, str]]:
             {"name": name, "title": schedules.get(name).summary, "source": "simtrain.schedules"}
             for name in schedules.names()
         ]
-    return [_row(kind, name) for name in library.names(kind)]
+    return [_row(kind, name) for name in library.names(kind) if _is_of(kind, name)]
 
 
 def document(kind: str, name: str) -> str:
@@ -44,6 +44,13 @@ def document(kind: str, name: str) -> str:
     if kind == "schedule":
         raise InputError(f"schedule {name!r} has no document: it is code (simtrain.schedules)")
     return library.find(kind, name).read_text(encoding="utf-8")
+
+
+def _is_of(kind: str, name: str) -> bool:
+    """Scenarios and studies share a folder: a study is what holds scenarios."""
+    if kind not in ("scenario", "study"):
+        return True
+    return ("scenarios" in library.read(library.find(kind, name))) == (kind == "study")
 
 
 def _row(kind: str, name: str) -> dict[str, str]:

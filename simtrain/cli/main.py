@@ -5,6 +5,7 @@ Exit status: 0 done; 2 wrong input; 3 (run, memory) valid but does not fit in me
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import typer
@@ -15,6 +16,7 @@ from simtrain.cli.commands.explain import explain
 from simtrain.cli.commands.init import init
 from simtrain.cli.commands.memory import memory
 from simtrain.cli.commands.run import run
+from simtrain.cli.commands.schedule import schedule
 from simtrain.cli.commands.schema import schema
 from simtrain.cli.commands.timeline import timeline
 from simtrain.cli.commands.topology import topology
@@ -31,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-for command in (init, run, explain, compare, timeline, memory, topology, catalog, schema):
+for command in (init, run, explain, compare, timeline, memory, schedule, topology, catalog, schema):
     app.command()(command)
 
 
@@ -53,17 +55,19 @@ def root(
 
 def main() -> None:
     """Run the program; every error that is not a defect ends in one message on standard error."""
+    if hasattr(signal, "SIGPIPE"):  # end quietly when the reader goes away, as `| head` does
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         app()
     except SimtrainError as error:
         print(f"simtrain: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
+    except MemoryError:
+        print("simtrain: this machine has too little memory for that many micro batches and GPUs", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("simtrain: interrupted", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:  # the reader of our output went away, as `| head` does
-        sys.stderr.close()
-        sys.exit(0)
     except OSError as error:
         print(f"simtrain: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +12,45 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from simtrain.errors import InputError, UnsupportedError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Json", "Output", "ScenarioName", "Set", "console", "print_json", "progress", "say"]
+    from simtrain.step.report import StepReport
+
+__all__ = [
+    "Json",
+    "Output",
+    "ScenarioName",
+    "Set",
+    "blame",
+    "console",
+    "notes",
+    "output_file",
+    "print_json",
+    "progress",
+    "say",
+    "shown",
+]
+
+
+def output_file(path: Path | None) -> Path | None:
+    """A file to write, checked before any work is done for it.
+
+    Raises:
+        InputError: it is a folder, or its folder does not exist or may not be written to.
+    """
+    if path is None:
+        return None
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give the name of a file to write")
+    if not path.parent.is_dir():
+        raise InputError(f"{path} cannot be written: there is no folder {path.parent}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise InputError(f"{path} cannot be written: permission denied")
+    return path
+
 
 ScenarioName = Annotated[str, typer.Argument(metavar="SCENARIO", help="A YAML file, or the name of a shipped study.")]
 Set = Annotated[
@@ -22,7 +58,9 @@ Set = Annotated[
     typer.Option("--set", metavar="a.b=c", help="Change a value, e.g. layout.tp=2; may be given several times."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to standard output and nothing else.")]
-Output = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write the HTML page here.")]
+Output = Annotated[
+    Path | None, typer.Option("--html", metavar="FILE", help="Write the HTML page here.", callback=output_file)
+]
 
 
 def console() -> Console:
@@ -41,6 +79,28 @@ def print_json(document: Any) -> None:
 def say(text: str) -> None:
     """A remark beside the result, on standard error."""
     print(text, file=sys.stderr)
+
+
+def notes(step: StepReport) -> None:
+    """Say which prices are missing from a step's bill."""
+    for line in step.job.unknown:
+        say(f"simtrain: note: {step.scenario.name}: {line}")
+
+
+def shown(kind: str, reference: str) -> str:
+    """The file that ``reference`` names, as messages call it."""
+    from simtrain.scenario import library
+
+    return library.display(library.find(kind, reference))
+
+
+@contextmanager
+def blame(document: str, scenario: str) -> Iterator[None]:
+    """What parts of a scenario make impossible together is reported against the document they stand in."""
+    try:
+        yield
+    except (InputError, UnsupportedError) as error:
+        raise InputError(f"{document}: {str(error).removeprefix(f'{scenario}: ')}") from error
 
 
 @contextmanager

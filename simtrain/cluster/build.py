@@ -52,7 +52,9 @@ def build(cluster: Cluster) -> Topology:
 def _node_shape(node: Node) -> NodeShape:
     links = node.links
     if node.nics and node.nic is None:
-        raise ScenarioError(f"node {node.title!r}: nics = {node.nics} needs nic (bandwidth and latency of one port)")
+        raise ScenarioError(
+            f"cluster.node ({node.title}): nics = {node.nics} needs nic (bandwidth and latency of one port)"
+        )
     if isinstance(links, SwitchedLinks):
         return nvswitch.shape(node, links)
     if isinstance(links, MeshLinks):
@@ -68,12 +70,13 @@ def _fabric_shape(cluster: Cluster, node: Node) -> FabricShape | None:
         return None
     if fabric is None:
         raise ScenarioError(
-            f"cluster.nodes = {cluster.nodes} needs cluster.fabric: a single_switch, a fat_tree or the name of one"
+            f"cluster.nodes = {cluster.nodes} needs cluster.fabric: the name of a fabric, or one written out "
+            "with kind: single_switch or fat_tree"
         )
     if node.nic is None or node.nics == 0:
         raise ScenarioError(
-            f"cluster.nodes = {cluster.nodes}, but node {node.title!r} has nics = {node.nics}; "
-            "a node in a larger cluster needs at least 1 NIC and its nic"
+            f"cluster.nodes = {cluster.nodes}, but cluster.node ({node.title}) has nics = {node.nics}; "
+            "in a cluster of several nodes each needs nics of at least 1, and nic (bandwidth and latency of one)"
         )
     if isinstance(fabric, SingleSwitch):
         return single_switch.shape(fabric, node, node.nic, cluster.nodes)

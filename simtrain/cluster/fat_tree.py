@@ -38,7 +38,7 @@ def shape(fabric: FatTree, node: Node, nic: Link, nodes: int) -> FabricShape:
     pods = -(-leaves.count // below) if tall else 1
     if pods > fabric.radix:
         raise ScenarioError(
-            f"cluster.nodes = {nodes} needs {leaves.count} leaf switches of fabric.radix = {fabric.radix}; "
+            f"cluster.nodes = {nodes} needs {leaves.count} leaf switches of cluster.fabric.radix = {fabric.radix}; "
             f"three tiers join at most {fabric.radix * below}; use fewer nodes, fewer NICs or a larger radix"
         )
     in_pod = min(leaves.count, below) if tall else leaves.count
@@ -72,8 +72,9 @@ def _leaves(fabric: FatTree, node: Node, nodes: int) -> _Leaves:
     nodes_per_leaf = down // ports_per_node
     if nodes_per_leaf == 0:
         raise ScenarioError(
-            f"fabric.radix = {fabric.radix} leaves {down} down ports on a leaf, but each node needs {ports_per_node} "
-            f"there (node.nics = {node.nics}); use a larger radix, fewer NICs or rail_optimised: true"
+            f"cluster.fabric.radix = {fabric.radix} leaves {down} down ports on a leaf, but each node needs "
+            f"{ports_per_node} there (cluster.node.nics = {node.nics}); use a larger radix, fewer NICs or "
+            "rail_optimised: true"
         )
     groups = -(-nodes // nodes_per_leaf)
     return _Leaves(groups * rails, rails, nodes_per_leaf, up, nodes_per_leaf * ports_per_node / up)

@@ -34,11 +34,11 @@ def shape(node: Node, links: PcieTree) -> NodeShape:
 
 
 def _check(node: Node, links: PcieTree) -> None:
-    where = f"node {node.title!r}"
+    where = f"cluster.node ({node.title})"
     if links.sockets > 1 and links.socket_link is None:
         raise ScenarioError(
-            f"{where}: links.sockets = {links.sockets} needs links.socket_link (bandwidth and latency between "
-            "sockets); or set links.sockets to 1"
+            f"{where}: links.sockets = {links.sockets} needs cluster.node.links.socket_link (bandwidth and latency "
+            "between sockets); or set cluster.node.links.sockets to 1"
         )
     if links.sockets > node.gpus:
         raise ScenarioError(

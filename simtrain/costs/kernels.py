@@ -122,7 +122,10 @@ class KernelModel:
 def _peak(device: Device, peaks: Literal["dense", "advertised"], precision: Precision) -> float:
     known = device.peaks | device.advertised_peaks if peaks == "advertised" else device.peaks
     if precision not in known:
-        raise ScenarioError(f"{device.title} has no {precision} matmul; it has {', '.join(sorted(known))}")
+        raise ScenarioError(
+            f"layout.precision = {precision}: {device.title} has no {precision} matmul; "
+            f"it has {', '.join(sorted(known))}"
+        )
     return float(known[precision])
 
 

@@ -81,14 +81,16 @@ def stage_parameters(model: Model, parallel: Parallel, stage: int, layer: int) -
     if layer == EMBEDDING:
         return StageParameters(embedding_parameters(model) / parallel.tp, 0.0)
     if layer == HEAD:
-        return StageParameters(_head(model, alone=stage > 0) / parallel.tp + final_norm_parameters(model), 0.0)
+        return StageParameters(
+            _head(model, alone=parallel.ends_apart) / parallel.tp + final_norm_parameters(model), 0.0
+        )
     counts = layer_parameters(model, layer)
     dense = (counts.attention + counts.mlp + counts.shared) / parallel.tp + counts.router + counts.norms
     return StageParameters(dense, counts.experts / (parallel.ep if parallel.ep > 1 else parallel.tp))
 
 
 def _head(model: Model, *, alone: bool) -> float:
-    """Parameters of the output layer; a tied one is a copy of the embedding where the two are apart."""
+    """Parameters of the output layer; a tied one is a copy of the embedding where the two lie apart."""
     if model.tied_embeddings:
         return model.vocab * model.hidden if alone else 0.0
     return head_parameters(model)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
+
 from simtrain.costs.memory import EMBEDDING, HEAD, parameter_bytes, stage_layers, stage_parameters
 from simtrain.costs.prices import Priced, PriceList
 from simtrain.layout.parallel import Parallel
@@ -14,8 +16,9 @@ from simtrain.scenario.layout import Layout
 from simtrain.scenario.model import Model
 from simtrain.scenario.workload import Workload
 from simtrain.schedules.order import Order, stage_rank
+from simtrain.schedules.slot_costs import SlotCosts
 
-__all__ = ["StepPrices", "price_step", "shard_of", "stage_operators"]
+__all__ = ["StepPrices", "price_step", "send_bytes", "shard_of", "slot_costs", "stage_operators"]
 
 _OPTIMIZER_BYTES_PER_PARAMETER = 30.0
 """Adam in mixed precision: reads gradient, master weight, both moments (4 B each), writes the last three
@@ -32,6 +35,8 @@ class StepPrices:
         reduce: per stage and layer, gradient reductions.
         gather: per stage and layer, weight gathers of ZeRO-3 (empty otherwise).
         optimizer, parameter_gather: per pipeline rank, Adam and what follows it under ZeRO-1 and 2.
+        mirror: per rank of the first half, the sum of its gradients with the mirrored rank's, which holds the same
+            stages in a bidirectional pipeline (empty otherwise).
         tied: reduction of the shared embedding between first and last stage; None when there is none.
         grad_norm: the small all-reduce of the gradient norm over all ranks.
     """
@@ -44,6 +49,7 @@ class StepPrices:
     optimizer: tuple[Priced, ...]
     parameter_gather: tuple[tuple[Priced, ...], ...]
     tied: Priced | None
+    mirror: tuple[Priced, ...]
     grad_norm: Priced
 
 
@@ -64,6 +70,12 @@ def shard_of(layout: Layout, workload: Workload, parallel: Parallel) -> Shard:
     )
 
 
+def send_bytes(model: Model, shard: Shard) -> float:
+    """Activations between two stages, of one rank; with sequence parallelism every tp rank sends its own part."""
+    tokens = shard.micro_batch * shard.sequence / shard.cp
+    return tokens / (shard.tp if shard.sp else 1) * model.hidden * shard.act_bytes
+
+
 def stage_operators(model: Model, shard: Shard, parallel: Parallel) -> list[list[tuple[int, LayerOperators]]]:
     """Layers of each stage with their operators; the embedding opens the first, the head closes the last."""
     kinds = {layer_kind(model, i): i for i in range(model.layers)}
@@ -72,6 +84,20 @@ def stage_operators(model: Model, shard: Shard, parallel: Parallel) -> list[list
     stages[0].insert(0, (EMBEDDING, embedding_operators(model, shard)))
     stages[-1].append((HEAD, head_operators(model, shard)))
     return stages
+
+
+def slot_costs(
+    prices: PriceList, stages: list[list[tuple[int, LayerOperators]]], send_bytes: float, parallel: Parallel
+) -> SlotCosts:
+    """Seconds of every stage's slots if nothing overlapped: what a cost-driven schedule searches with."""
+    seconds = np.zeros((3, len(stages)))
+    for stage, layers in enumerate(stages):
+        for layer, operators in layers:
+            for op in prices.operators((*operators.forward, *operators.backward), layer):
+                seconds["FIW".index(op.part), stage] += op.latency_s + op.work_s
+    send = prices.send("send activations", 0, 1, send_bytes) if parallel.pp > 1 else None
+    f, i, w = seconds
+    return SlotCosts(f, i, w, comm=send.latency_s + send.work_s if send else 0.0)
 
 
 def price_step(
@@ -101,19 +127,15 @@ class _StepPricer:
         return StepPrices(
             forward=tuple(tuple(p for i, ops in stage for p in price(ops.forward, i)) for stage in stages),
             backward=tuple(tuple(p for i, ops in reversed(stage) for p in price(ops.backward, i)) for stage in stages),
-            send_bytes=self._send_bytes(),
+            send_bytes=send_bytes(self.model, self.shard),
             reduce=tuple(map(self._reductions, range(len(stages)))),
             gather=tuple(self._gathers(stage) if self.layout.zero == 3 else {} for stage in range(len(stages))),
             optimizer=tuple(map(self._optimizer, ranks)),
             parameter_gather=tuple(map(self._parameter_gather, ranks)),
             tied=self._tied(),
+            mirror=tuple(map(self._mirror, range(self.parallel.pp // 2))) if self.order.placement == "bidir" else (),
             grad_norm=self.prices.exchange("gradient norm", "all", "all_reduce", 4.0),
         )
-
-    def _send_bytes(self) -> float:
-        """Activations between two stages; with sequence parallelism every tp rank sends its own part."""
-        tokens = self.shard.micro_batch * self.shard.sequence / self.parallel.cp
-        return tokens / (self.parallel.tp if self.parallel.sp else 1) * self.model.hidden * self.shard.act_bytes
 
     @cached_property
     def _group_sizes(self) -> dict[str, int]:
@@ -172,9 +194,15 @@ class _StepPricer:
         exchange = self.prices.exchange
         return tuple(exchange("parameter gather", axis, "all_gather", size) for axis, size in total.items())
 
+    def _mirror(self, rank: int) -> Priced:
+        held = parameter_bytes(self.model, self.layout, self.parallel, self._rank_stages(rank))
+        pairs = self.prices.placement.pairs(rank, self.parallel.pp - 1 - rank)
+        size = held.updated * _gradient_bytes(self.layout)
+        return self.prices.over("mirror reduction", f"mirror {rank}", "all_reduce", pairs, size)
+
     def _tied(self) -> Priced | None:
         """Tied embeddings live on the first and the last pipeline rank; their gradients are added up."""
-        if not self.model.tied_embeddings or self.parallel.pp == 1:
+        if not (self.model.tied_embeddings and self.parallel.ends_apart):
             return None
         size = self.model.vocab / self.parallel.tp * self.model.hidden * _gradient_bytes(self.layout)
         pairs = self.prices.placement.pairs(0, self.parallel.pp - 1)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Literal
 
 from simtrain.errors import UnsupportedError
+from simtrain.jit import available
 from simtrain.program.program import Program
 from simtrain.program.timeline import Timeline
 
@@ -21,8 +21,8 @@ def choose(engine: Engine = "auto") -> Literal["des", "compiled"]:
         UnsupportedError: the compiled engine is asked for without numba.
     """
     if engine == "auto":
-        return "compiled" if find_spec("numba") else "des"
-    if engine == "compiled" and not find_spec("numba"):
+        return "compiled" if available() else "des"
+    if engine == "compiled" and not available():
         raise UnsupportedError("engine 'compiled' needs numba; install it, or use engine 'des'")
     return engine
 

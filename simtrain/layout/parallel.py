@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from simtrain.errors import LayoutError
+from simtrain import schedules
+from simtrain.errors import LayoutError, UnknownNameError
 from simtrain.scenario.cluster import Node
 from simtrain.scenario.layout import Layout
 from simtrain.scenario.model import GroupedQueryAttention, Model
 from simtrain.scenario.scenario import Scenario
+from simtrain.schedules.order import Placement
 
 __all__ = ["Parallel", "gpus_of", "plan_parallel"]
 
@@ -22,6 +24,7 @@ class Parallel:
         sp: whether sequence parallelism is on.
         micro_batches: per replica and step.
         stage_layers: (pp * vpp) tuples of layer indices, by stage.
+        placement: which rank runs which stage, see :func:`simtrain.schedules.order.stage_rank`.
     """
 
     gpus: int
@@ -34,6 +37,12 @@ class Parallel:
     sp: bool
     micro_batches: int
     stage_layers: tuple[tuple[int, ...], ...]
+    placement: Placement = "loop"
+
+    @property
+    def ends_apart(self) -> bool:
+        """Whether embedding and head lie on different pipeline ranks."""
+        return self.pp > 1 and self.placement == "loop"
 
     @property
     def replicas(self) -> int:
@@ -74,7 +83,15 @@ def plan_parallel(scenario: Scenario, where: str = "") -> Parallel:
         sp=layout.tp > 1 if layout.sp is None else layout.sp and layout.tp > 1,
         micro_batches=_micro_batches(scenario, dp, prefix),
         stage_layers=_stage_layers(layout, model, prefix),
+        placement=_placement(layout, prefix),
     )
+
+
+def _placement(layout: Layout, prefix: str) -> Placement:
+    try:
+        return schedules.get(layout.schedule).placement
+    except UnknownNameError as error:
+        raise UnknownNameError(error.what, error.name, error.valid, f"{prefix}layout.schedule") from None
 
 
 def _data_parallel(layout: Layout, gpus: int, prefix: str) -> int:

@@ -80,22 +80,27 @@ class BlockMaker:
         """Write one flow; yields after each exchange."""
         source = self.step.forward if action is Action.F else self.step.backward
         operators = [op for op in source[half.stage] if op.part in _PARTS[action]] or [_nothing(half.part)]
-        host = self._host(writer, half) if action is Action.F and self.host_s else -1
-        half.marks.append(len(writer.rows))
+        host = self._host(writer, half) if self.hosted(half) else -1
+        reduces = self.zero >= 2 and action in (Action.B, Action.W)
         for layer, group in groupby(operators, key=lambda op: op.layer):
             extra = [*self._gather(writer, half, layer), host] if action is not Action.W else []
+            if reduces and half.layer_end:  # behind the next gather, which the next layer waits for
+                self._reduce(writer, half, [*half.layer_end][-1])
             for op in group:
                 written = writer.follow(half, op, extra)
                 half.exit = written if op.part != "W" or action is Action.W else half.exit
                 extra, host = [], -1
                 if not op.kernel:
                     yield
-            half.marks.append(half.last)
-            if self.zero >= 2 and action in (Action.B, Action.W):
-                self._reduce(writer, half, layer)
+        if reduces:
+            self._reduce(writer, half, [*half.layer_end][-1])
         half.exit = half.last if half.exit < 0 else half.exit
         if target >= 0:
             half.exit = self._send(writer, half, target)
+
+    def hosted(self, half: Half) -> bool:
+        """Whether host time comes first: once per micro batch and rank, before the forward of its first chunk."""
+        return self.host_s > 0.0 and half.part == "F" and half.stage < self.order.ranks
 
     def _host(self, writer: BlockWriter, half: Half) -> int:
         priced = Priced("host", "host", "F", False, -1, 0.0, self.host_s, 0.0, 0.0, 0.0, None, "host")
@@ -105,11 +110,11 @@ class BlockMaker:
         """ZeRO-3: gather a layer's weights while the layer before it computes (one layer ahead)."""
         found = []
         for gather in self.step.gather[half.stage].get(layer, ()):
-            early = len(half.marks) < 3
-            after = [] if early else [half.marks[-2]]
+            ends = [*half.layer_end.values()]
+            after = ends[-2:-1]
             op = writer.add(gather, Phase.SEND, [writer.lane(Stream.DP)], after, scope=gather.stream, half=half)
-            if early:
-                half.gathers.append(op)
+            if not after:
+                half.gathers.append((op, len(ends)))
             found.append(op)
         return found
 

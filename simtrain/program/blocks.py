@@ -57,8 +57,8 @@ class Half:
         entry: the operation that waits for the input.
         exit: the operation after which the output is there (the send, where there is one).
         last: the layer operation written last.
-        marks: where each layer starts and the last one ends.
-        gathers: weight gathers that may start while the block before this one runs.
+        gathers: weight gathers of the first two layers, and which of the two: they may start while the block
+            before this one runs.
         layer_end: last operation of each layer.
     """
 
@@ -67,14 +67,13 @@ class Half:
     entry: int = -1
     exit: int = -1
     last: int = -1
-    marks: list[int] = field(default_factory=list)
-    gathers: list[int] = field(default_factory=list)
+    gathers: list[tuple[int, int]] = field(default_factory=list)
     layer_end: dict[int, int] = field(default_factory=dict)
 
     @property
-    def mark(self) -> int:
-        """Operation near the end, from which weight gathers of the next block may start."""
-        return self.marks[max(0, len(self.marks) - 3)]
+    def marks(self) -> tuple[int, int]:
+        """Operations after which the weights of the next block's first and second layer may be gathered."""
+        return [self.entry, *self.layer_end.values()][-2], self.last
 
 
 @dataclass(frozen=True, slots=True)

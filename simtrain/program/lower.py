@@ -110,12 +110,13 @@ class _Lowering:
         before, before_base = previous
         tail = before.halves[-1]
         for half in block.halves:
-            for gather in half.gathers:
-                self._wait(base + gather, before_base + tail.mark)
-            if self.layout.blocking_sends:
-                for sent in before.halves:
-                    self._wait(base + half.entry, before_base + sent.exit)
-            if half.part == "F" and self.maker.host_s:
+            for gather, layer in half.gathers:
+                self._wait(base + gather, before_base + tail.marks[layer])
+            for done in before.halves:
+                self._wait(base + half.entry, before_base + done.last)
+                if self.layout.blocking_sends:
+                    self._wait(base + half.entry, before_base + done.exit)
+            if self.maker.hosted(half):
                 self._wait(base, before_base + tail.last)
 
     def _link_stages(self) -> None:
@@ -124,7 +125,8 @@ class _Lowering:
             upstream = {"F": ("F", stage - 1), "I": ("I", stage + 1), "W": ("I", stage)}[part]
             source = self.at.get((*upstream, microbatch))
             if source is not None:
-                self._wait(base + half.entry, source[1] + source[0].exit)
+                output = source[0].last if part == "W" else source[0].exit
+                self._wait(base + half.entry, source[1] + output)
             if part == "I":
                 forward, forward_base = self.at["F", stage, microbatch]
                 self._wait(base + half.entry, forward_base + forward.last)
@@ -157,26 +159,25 @@ class _Lowering:
         return list(last.values())
 
     def _finish_step(self) -> None:
-        """Tied embeddings, gradient norm, optimizer and parameter gather, after everything else."""
-        ranks = range(self.order.ranks)
+        """Sums between pipeline ranks, gradient norm, optimizer and parameter gather, after everything else."""
+        ranks = list(range(self.order.ranks))
         writer = BlockWriter(0, self.maker.names, self.maker.flows)
-        every = [writer.lane(Stream.DP, rank) for rank in ranks]
-        ends = [self._last_compute(rank) for rank in ranks]
-        tied = None
-        if self.step.tied is not None:
-            tied = writer.add(self.step.tied, Phase.REDUCE, [every[0], every[-1]])
-        norm = writer.add(self.step.grad_norm, Phase.REDUCE, every, scope="all")
+        sums = [(reduction, [rank, ranks[-1 - rank]]) for rank, reduction in enumerate(self.step.mirror)]
+        sums += [(self.step.tied, [0, ranks[-1]])] if self.step.tied else []
+        waits = []
+        for reduction, members in [*sums, (self.step.grad_norm, ranks)]:
+            lanes = [writer.lane(Stream.DP, rank) for rank in members]
+            op = writer.add(reduction, Phase.REDUCE, lanes, scope="all" if members is ranks else "local")
+            waits += [(op, self._last_compute(rank)) for rank in members]
         for rank in ranks:
-            update = self.step.optimizer[rank]
-            lane = writer.lane(Stream.COMPUTE, rank)
-            op = writer.add(update, Phase.OPTIMIZER, [lane], [norm], bucket=Bucket.OPTIMIZER)
+            lanes = [writer.lane(Stream.COMPUTE, rank)]
+            done = writer.add(self.step.optimizer[rank], Phase.OPTIMIZER, lanes, [op], bucket=Bucket.OPTIMIZER)
             for gather in self.step.parameter_gather[rank]:
-                writer.add(gather, Phase.OPTIMIZER, [every[rank]], [op], scope=gather.stream)
+                lanes = [writer.lane(Stream.DP, rank)]
+                writer.add(gather, Phase.OPTIMIZER, lanes, [done], scope=gather.stream)
         base = self._place(writer.block())
-        for rank, end in enumerate(ends):
-            self._wait(base + norm, end)
-            if tied is not None and rank in (0, self.order.ranks - 1):
-                self._wait(base + tied, end)
+        for op, dep in waits:
+            self._wait(base + op, dep)
 
     def _column(self, key: str) -> NDArray[Any]:
         return np.concatenate([block.columns[key] for block, _, _ in self.pieces])

@@ -45,10 +45,13 @@ def _verdict(steps: Sequence[StepReport]) -> str:
     """Which scenario is fastest and which is cheapest, in one sentence."""
     fitting = [step for step in steps if step.memory.fits] or list(steps)
     fastest = min(fitting, key=lambda step: step.job.days)
-    cheapest = min(fitting, key=lambda step: step.job.cost_usd)
-    return (
-        f"Fastest: {fastest.scenario.name}, {fastest.job.days:,.1f} days. "
-        f"Cheapest: {cheapest.scenario.name}, {cheapest.job.cost_usd / 1e6:,.2f} M USD "
-        f"({cheapest.job.usd_per_million_tokens:.3f} USD per million tokens). "
-        "Failures and downtime are not in these figures."
-    )
+    verdict = f"Fastest: {fastest.scenario.name}, {fastest.job.days:,.1f} days. "
+    priced = [(step.job.cost_usd, step) for step in fitting if step.job.cost_usd is not None]
+    if priced:
+        cost_usd, cheapest = min(priced, key=lambda pair: pair[0])
+        per_million = cost_usd / cheapest.scenario.workload.tokens * 1e6
+        verdict += (
+            f"Cheapest: {cheapest.scenario.name}, {cost_usd / 1e6:,.2f} M USD "
+            f"({per_million:.3f} USD per million tokens). "
+        )
+    return verdict + "Failures and downtime are not in these figures."

@@ -19,7 +19,7 @@ from simtrain.report.timeline_figure import row_label, summary
 if TYPE_CHECKING:
     from simtrain.step.report import StepReport
 
-__all__ = ["svg"]
+__all__ = ["svg", "ticks"]
 
 _WIDTH, _LEFT, _RIGHT, _TOP, _ROW, _BAR = 1200.0, 96.0, 24.0, 56.0, 30.0, 24.0
 
@@ -93,20 +93,20 @@ def _axis(drawn: Bars, whole_s: float) -> Iterator[str]:
     y = _bottom(drawn) + 2
     span = _WIDTH - _LEFT - _RIGHT
     yield f'<line x1="{_LEFT:g}" y1="{y:g}" x2="{_WIDTH - _RIGHT:g}" y2="{y:g}" stroke="{GRID}"/>'
-    for tick_ms in _ticks(whole_s * 1e3):
+    for tick_ms in ticks(whole_s * 1e3):
         x = _LEFT + span * tick_ms / (whole_s * 1e3)
         yield f'<line x1="{x:.3f}" y1="{y:g}" x2="{x:.3f}" y2="{y + 5:g}" stroke="{INK}"/>'
         yield f'<text x="{x:.3f}" y="{y + 18:g}" text-anchor="middle">{tick_ms:g}</text>'
     yield f'<text x="{_LEFT + span / 2:g}" y="{y + 36:g}" text-anchor="middle">time (ms)</text>'
 
 
-def _ticks(whole_ms: float) -> list[float]:
-    """About eight round numbers from 0 up to ``whole_ms``."""
-    if whole_ms <= 0.0:
+def ticks(whole: float) -> list[float]:
+    """About eight round numbers from 0 up to ``whole``."""
+    if whole <= 0.0:
         return []
-    power = 10.0 ** np.floor(np.log10(whole_ms / 8))
-    step = float(next(power * m for m in (1, 2, 5, 10) if whole_ms / (power * m) <= 8))
-    return [float(f"{i * step:.12g}") for i in range(int(whole_ms / step) + 1)]
+    power = 10.0 ** np.floor(np.log10(whole / 8))
+    step = float(next(power * m for m in (1, 2, 5, 10) if whole / (power * m) <= 8))
+    return [float(f"{i * step:.12g}") for i in range(int(whole / step) + 1)]
 
 
 def _legend(drawn: Bars) -> Iterator[str]:

@@ -54,7 +54,7 @@ def step_rows(step: StepReport) -> list[tuple[str, str]]:
         ("purchase", _usd(job.purchase_usd)),
         ("cost of the run", _usd(job.cost_usd)),
         ("of which power", _usd(job.power_usd)),
-        ("USD per million tokens", f"{job.usd_per_million_tokens:.4g}"),
+        ("USD per million tokens", _usd(job.usd_per_million_tokens, ".4g", "")),
     ]
 
 
@@ -189,5 +189,5 @@ def _bytes(value: float) -> str:
     return f"{value / 2**30:,.1f} GiB"
 
 
-def _usd(value: float) -> str:
-    return f"{value:,.0f} USD"
+def _usd(value: float | None, style: str = ",.0f", unit: str = " USD") -> str:
+    return "not known" if value is None else f"{value:{style}}{unit}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from simtrain.quantities import Bytes, BytesPerSecond, FlopsPerSecond, Seconds, Usd, UsdPerHour, Watts
 from simtrain.scenario.part import Part, Precision
@@ -87,6 +88,14 @@ class Device(Part):
     kernels: KernelTable | str
     """Kernel efficiencies, or the name of the device whose table is borrowed."""
     source: str
+
+    @field_validator("peaks")
+    @classmethod
+    def _counts_mfu(cls, peaks: dict[Precision, float]) -> dict[Precision, float]:
+        """MFU is counted against a 16-bit peak."""
+        if not {"bf16", "fp16"} & peaks.keys():
+            raise PydanticCustomError("peaks", "bf16 or fp16 is missing, which MFU is counted against")
+        return peaks
 
 
 class Link(Part):

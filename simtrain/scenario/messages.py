@@ -104,14 +104,14 @@ def _describe(detail: ErrorDetails, keys: Keys, schema: type[Part], document: Do
     expected = _EXPECTED.get(kind.split("_")[0])
     if expected is None:
         return f"= {value}: {detail['msg']}"
-    return f"= {value} is not allowed; it must be {expected}{_or_name(keys, document)}"
+    return f"= {value} is not allowed; it must be {expected}{_or_name(keys, schema)}"
 
 
 def _written(keys: Keys, document: Document) -> Any:
     """The value at ``keys`` as the document has it, before any unit was read."""
     here: Any = document
     for key in keys:
-        here = here[key]
+        here = here[key] if _holds(here, key) else None
     return here
 
 
@@ -122,14 +122,14 @@ def _show(value: Any) -> str:
     return reprlib.repr(value)
 
 
-def _or_name(keys: Keys, document: Document) -> str:
-    part = _named_part(keys, document)
+def _or_name(keys: Keys, schema: type[Part]) -> str:
+    part = _named_part(keys, schema)
     return f", or the name of a {part}" if part else ""
 
 
-def _named_part(keys: Keys, document: Document) -> str:
+def _named_part(keys: Keys, schema: type[Part]) -> str:
     """Kind of the part at ``keys`` if it may be given by name, otherwise empty."""
-    kind = _KINDS.get(schema, "scenario")
+    kind = schema.__name__.lower()
     for key in keys:
         kind = PARTS.get(kind, {}).get(str(key), "")
     return kind
@@ -163,7 +163,7 @@ def _no_kind(detail: ErrorDetails, keys: Keys, schema: type[Part], document: Doc
 def _missing(detail: ErrorDetails, keys: Keys, schema: type[Part], document: Document) -> str:
     field = _field(keys, schema, document)
     meaning = f": {field.description.rstrip('.')}" if field and field.description else ""
-    part = _named_part(keys, document)
+    part = _named_part(keys, schema)
     example = _example(field.annotation, field.metadata) if field else ""
     if part:
         known = library.names("device" if part == "kernels" else part)

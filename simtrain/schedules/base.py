@@ -29,6 +29,7 @@ class Schedule(ABC):
         placement: where stages live, see :func:`simtrain.schedules.order.stage_rank`.
         options: names of the keyword options that :meth:`order` takes beyond the common ones.
         default_chunks: model chunks per rank unless told (2 for V-shaped schedules).
+        several_chunks: the schedule to use instead of one that has a single chunk per rank.
     """
 
     name: ClassVar[str]
@@ -37,6 +38,7 @@ class Schedule(ABC):
     placement: ClassVar[Placement] = "loop"
     options: ClassVar[tuple[str, ...]] = ()
     default_chunks: ClassVar[int] = 1
+    several_chunks: ClassVar[str] = "interleaved_1f1b"
 
     def order(
         self,
@@ -84,7 +86,7 @@ class Schedule(ABC):
     def check_settings(self, ranks: int, microbatches: int, chunks: int, **options: int | None) -> None:
         """The schedule's own conditions; positive sizes and option names are already checked."""
         if chunks != 1:
-            raise ScheduleError(f"{self.name} has one model chunk per rank, not {chunks}; use interleaved_1f1b")
+            raise ScheduleError(f"{self.name} has one model chunk per rank, not {chunks}; use {self.several_chunks}")
 
     def actions(self, rank: int, ranks: int, microbatches: int, chunks: int, **options: int | None) -> Actions:
         """Actions of one rank, an array of shape (slots, 5) as :class:`Order` describes."""

@@ -20,26 +20,28 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.errors import ScheduleError
 from simtrain.schedules.base import Actions, Schedule
-from simtrain.schedules.order import Action
+from simtrain.schedules.order import Action, Placement
 from simtrain.schedules.slot_costs import SlotCosts
 
-__all__ = ["Scripted", "Stream", "VShaped", "lagged", "one_chunk"]
+__all__ = ["Scripted", "Stream", "VShaped", "lagged", "paired"]
 
 Codes = NDArray[np.uint8]
+Ints = NDArray[np.integer[Any]]
 
 
 class Stream(NamedTuple):
     """Stages and micro batches of every rank, in the order they run: arrays that broadcast to (ranks, n)."""
 
-    stage: Actions
-    microbatch: Actions
+    stage: Ints
+    microbatch: Ints
 
 
 class Scripted(Schedule):
@@ -49,11 +51,13 @@ class Scripted(Schedule):
     def script(self, rank: int, ranks: int, microbatches: int, chunks: int, **options: int | None) -> str:
         """Letters of one rank, see the module; every letter of a stream as often as the stream is long."""
 
-    @abstractmethod
     def streams(
         self, ranks: int, microbatches: int, chunks: int, **options: int | None
     ) -> tuple[Sequence[Stream], Sequence[Stream]]:
-        """The streams of forwards and those of backwards, as many of the one as of the other."""
+        """The streams of forwards and those of backwards; unless told one stage per rank, micro batches in order."""
+        rank, order = np.ogrid[:ranks, :microbatches]
+        stream = (Stream(rank, order),)
+        return stream, stream
 
     def padded(self, ranks: int, microbatches: int) -> int:
         """Micro batches that the script is written for; those beyond ``microbatches`` are struck out."""
@@ -70,14 +74,14 @@ class Scripted(Schedule):
             table = table[table[:, 2] < microbatches]
             return tuple(table.reshape(ranks, -1, 5))
         bounds = np.cumsum([0, *map(len, scripts)]).tolist()
-        return tuple(table[start:end] for start, end in zip(bounds, bounds[1:], strict=False))
+        return tuple(table[start:end] for start, end in pairwise(bounds))
 
 
 class VShaped(Scripted):
     """A schedule on two chunks per rank, stages 0..P-1 down the ranks and P..2P-1 back up."""
 
-    placement = "v"
-    default_chunks = 2
+    placement: ClassVar[Placement] = "v"
+    default_chunks: ClassVar[int] = 2
 
     def check_settings(self, ranks: int, microbatches: int, chunks: int, **options: int | None) -> None:
         """Two chunks per rank."""
@@ -93,11 +97,16 @@ class VShaped(Scripted):
         return both, both
 
 
-def one_chunk(ranks: int, microbatches: int) -> tuple[Sequence[Stream], Sequence[Stream]]:
-    """One stage per rank, micro batches in order."""
-    rank, order = np.ogrid[:ranks, :microbatches]
-    stream = (Stream(rank, order),)
-    return stream, stream
+def paired(slots: int, warmup: int, pair: str) -> str:
+    """``warmup`` forwards, then pairs of forward and backward, then the backwards that are left.
+
+    Args:
+        slots: forwards of the rank.
+        warmup: forwards before the first pair.
+        pair: ``FB``, or ``X`` where both run as one.
+    """
+    warmup = min(warmup, slots)
+    return "F" * warmup + pair * (slots - warmup) + "B" * warmup
 
 
 def lagged(slots: int, warmup: int, lag: int) -> str:
@@ -135,26 +144,28 @@ def _performed(script: str, ranks: int, forwards: Sequence[Stream], backwards: S
     kinds = np.frombuffer(letters.translate(_KIND), dtype=np.uint8)
     table = np.full((len(letters), 5), -1, dtype=np.int32)
     table[:, 0] = kinds
+    flat = table.reshape(-1)  # a flat index is several times faster than one per axis
     used = np.frombuffer(letters.translate(_FORWARDS), dtype=np.uint8)
     for bit, stream in enumerate(forwards):
-        _fill(table, _where(used, 1 << bit) * 5 + 1, ranks, stream)
+        _fill(flat, _where(used, 1 << bit) * 5 + 1, ranks, stream)
     taken = np.frombuffer(letters.translate(_BACKWARDS), dtype=np.uint8)
     for bit, stream in enumerate(backwards):
         at = _where(taken, 1 << bit)
-        _fill(table, at * 5 + 1 + 2 * (kinds[at] == Action.X), ranks, stream)
+        _fill(flat, at * 5 + 1 + 2 * (kinds[at] == Action.X), ranks, stream)
     for pending in (4, 8, 12):
-        weights = np.flatnonzero(taken & 12 == pending)
-        if len(weights):
-            table[weights, 1:3] = table[_where(used, pending), 1:3]
+        weights = np.flatnonzero(taken & 12 == pending) * 5
+        inputs = _where(used, pending) * 5 if len(weights) else weights
+        for column in (1, 2):
+            flat[weights + column] = flat[inputs + column]
     return table
 
 
 def _where(codes: Codes, bits: int) -> NDArray[np.intp]:
-    return np.flatnonzero(codes & bits)
+    return np.flatnonzero((codes & bits) != 0)  # much faster on booleans than on bytes
 
 
-def _fill(table: Actions, at: NDArray[np.intp], ranks: int, stream: Stream) -> None:
-    """Write stage and micro batch of a stream to the flat places ``at`` of the table and those behind them."""
-    flat, shape = table.reshape(-1), (ranks, len(at) // ranks)
-    flat[at] = np.broadcast_to(stream.stage, shape).reshape(-1)
-    flat[at + 1] = np.broadcast_to(stream.microbatch, shape).reshape(-1)
+def _fill(flat: Actions, at: NDArray[np.intp], ranks: int, stream: Stream) -> None:
+    """Write the stages of a stream to the places ``at``, its micro batches to those behind them."""
+    shape = (ranks, len(at) // ranks)
+    for offset, values in enumerate(stream):
+        flat[at + offset] = np.broadcast_to(values, shape).astype(np.int32).reshape(-1)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
-from simtrain.schedules.script import Scripted, Stream, lagged, one_chunk
+from simtrain.schedules.script import Scripted, lagged
 
 __all__ = ["SCHEDULE", "ZB1P"]
 
@@ -20,16 +19,11 @@ class ZB1P(Scripted):
     name: ClassVar[str] = "zb1p"
     aliases: ClassVar[tuple[str, ...]] = ("zb_h1",)
     summary: ClassVar[str] = "1F1B with split backwards, bubble (P-1)(F+I-W) (ZB-H1, Qi et al. 2023, arXiv 2401.10241)"
+    several_chunks: ClassVar[str] = "interleaved_zb"
 
     def script(self, rank: int, ranks: int, microbatches: int, chunks: int, **options: int | None) -> str:
         """P - rank - 1 warm-up forwards; weights ``rank`` backwards behind."""
         return lagged(microbatches, warmup=ranks - rank - 1, lag=rank)
-
-    def streams(
-        self, ranks: int, microbatches: int, chunks: int, **options: int | None
-    ) -> tuple[Sequence[Stream], Sequence[Stream]]:
-        """One stage per rank, micro batches in order."""
-        return one_chunk(ranks, microbatches)
 
 
 SCHEDULE = ZB1P()

@@ -28,6 +28,7 @@ def all_priced(prices: StepPrices) -> Iterator[Priced]:
         for found in layers.values():
             yield from found
     yield from prices.optimizer
+    yield from prices.mirror
     yield prices.grad_norm
     if prices.tied is not None:
         yield prices.tied

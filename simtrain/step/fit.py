@@ -19,8 +19,8 @@ from simtrain.scenario.cluster import Device, Node
 from simtrain.scenario.layout import Layout
 from simtrain.scenario.model import Model
 from simtrain.scenario.scenario import Scenario
-from simtrain.schedules import get as get_schedule
 from simtrain.step.memory import held_bytes, replay_peak
+from simtrain.step.order import pipeline_order
 from simtrain.step.report import MemoryReport
 
 __all__ = ["Advice", "NearestFit", "fit_advice", "largest_micro_batch", "nearest_fit", "peak_bytes"]
@@ -43,7 +43,7 @@ def peak_bytes(scenario: Scenario) -> tuple[float, ...]:
     layout, model = scenario.layout, scenario.workload.model
     if not isinstance(model, Model):
         raise LayoutError("workload.model is a name; load the scenario first")
-    order = get_schedule(layout.schedule).order(layout.pp, parallel.micro_batches, layout.vpp)
+    order = pipeline_order(scenario, parallel)
     shard = shard_of(layout, scenario.workload, parallel)
     activations = stage_activations(stage_operators(model, shard, parallel))
     peaks = []

@@ -49,15 +49,18 @@ def held_bytes(model: Model, layout: Layout, parallel: Parallel, stages: Sequenc
 
 
 def replay_peak(actions: NDArray[np.int32], activations: Sequence[StageActivations]) -> float:
-    """Peak activation bytes of a rank, from the order of its actions alone."""
+    """Peak activation bytes of a rank, from the order of its actions (slots, 5) alone.
+
+    A forward and a backward that overlap (X) are taken to be alive together, the most they can be.
+    """
     live = peak = 0.0
-    for kind, stage in actions[:, :2].tolist():
-        kept, extra = activations[stage].saved, activations[stage].backward_extra
-        if kind == Action.F:
-            live += kept
-        peak = max(peak, live + (extra if kind in (Action.I, Action.B) else 0.0))
-        if kind in (Action.W, Action.B):
-            live -= kept
+    for kind, stage, _, other, _ in actions.tolist():
+        backward = activations[other if kind == Action.X else stage]
+        if kind in (Action.F, Action.X):
+            live += activations[stage].saved
+        peak = max(peak, live + (backward.backward_extra if kind in (Action.I, Action.B, Action.X) else 0.0))
+        if kind in (Action.W, Action.B, Action.X):
+            live -= backward.saved
     return peak
 
 

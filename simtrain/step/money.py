@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from simtrain.errors import ScenarioError
 from simtrain.layout.parallel import gpus_of
 from simtrain.scenario.cluster import Device, Node
@@ -33,7 +35,7 @@ def power_watts(scenario: Scenario) -> float:
         return float(scenario.cluster.nodes * node.power)
     if isinstance(node.device, Device) and node.device.power is not None:
         return float(scenario.cluster.nodes * node.gpus * node.device.power)
-    raise ScenarioError("cluster.node.power is not known; give it, for example '10.2 kW'")
+    raise ScenarioError(f"the power of {node.title} is not known; set cluster.node.power, for example '10.2 kW'")
 
 
 def job_report(scenario: Scenario, tokens_per_s: float) -> JobReport:
@@ -44,22 +46,39 @@ def job_report(scenario: Scenario, tokens_per_s: float) -> JobReport:
     """
     money, gpus = scenario.money, gpus_of(scenario)
     hours = scenario.workload.tokens / tokens_per_s / 3600.0
-    purchase = purchase_usd(scenario) if money.mode == "purchase" else 0.0
+    unknown: list[str] = []
+    purchase: float | None = 0.0
+    power: float | None = 0.0
     if money.mode == "purchase":
-        hardware = purchase * hours * 3600.0 / (money.amortisation * money.utilisation)
-        power = power_watts(scenario) / 1e3 * money.pue * hours * money.electricity
+        purchase = _known(purchase_usd, scenario, unknown)
+        hardware = _times(purchase, hours * 3600.0 / (money.amortisation * money.utilisation))
+        power = _times(_known(power_watts, scenario, unknown), money.pue * hours * money.electricity / 1e3)
     else:
-        hardware, power = _rent(scenario) * gpus * hours, 0.0
-    cost = hardware + power
+        hardware = _times(_known(_rent, scenario, unknown), gpus * hours)
+    cost = None if hardware is None or power is None else hardware + power
     return JobReport(
         days=hours / 24.0,
         gpu_hours=hours * gpus,
         cost_usd=cost,
         power_usd=power,
         purchase_usd=purchase,
-        usd_per_million_tokens=cost / scenario.workload.tokens * 1e6,
-        usd_per_gpu_hour=cost / (hours * gpus),
+        usd_per_million_tokens=_times(cost, 1e6 / scenario.workload.tokens),
+        usd_per_gpu_hour=_times(cost, 1.0 / (hours * gpus)),
+        unknown=tuple(unknown),
     )
+
+
+def _known(amount: Callable[[Scenario], float], scenario: Scenario, unknown: list[str]) -> float | None:
+    """``amount`` of the scenario; where it is not known, None and a line in ``unknown``."""
+    try:
+        return amount(scenario)
+    except ScenarioError as error:
+        unknown.append(str(error))
+        return None
+
+
+def _times(amount: float | None, factor: float) -> float | None:
+    return None if amount is None else amount * factor
 
 
 def _node(scenario: Scenario) -> Node:
@@ -71,7 +90,9 @@ def _node(scenario: Scenario) -> Node:
 def _card_price(node: Node) -> float:
     if isinstance(node.device, Device) and node.device.price is not None:
         return float(node.device.price)
-    raise ScenarioError("neither money.node_price nor a catalogue price is known; give one, or use money.mode: rent")
+    raise ScenarioError(
+        f"the price of {node.title} is not known; set money.node_price, for example '300000 USD', or money.mode to rent"
+    )
 
 
 def _rent(scenario: Scenario) -> float:
@@ -80,5 +101,6 @@ def _rent(scenario: Scenario) -> float:
     if rent is None and isinstance(device, Device):
         rent = device.rent
     if rent is None:
-        raise ScenarioError("money.gpu_rent is not known for this device; give it, for example '2.50 USD/h'")
+        title = device.title if isinstance(device, Device) else device
+        raise ScenarioError(f"the rent of {title} is not known; set money.gpu_rent, for example '2.50 USD/h'")
     return float(rent)

@@ -54,16 +54,18 @@ class MemoryReport:
 class JobReport:
     """The whole training run without failures.
 
-    ``cost_usd`` includes ``power_usd``; ``purchase_usd`` is what the cluster costs to buy.
+    ``cost_usd`` includes ``power_usd``; ``purchase_usd`` is what the cluster costs to buy.  Amounts that need a
+    price nobody knows are None, and ``unknown`` says which price that is and the key that sets it.
     """
 
     days: float
     gpu_hours: float
-    cost_usd: float
-    power_usd: float
-    purchase_usd: float
-    usd_per_million_tokens: float
-    usd_per_gpu_hour: float
+    cost_usd: float | None
+    power_usd: float | None
+    purchase_usd: float | None
+    usd_per_million_tokens: float | None
+    usd_per_gpu_hour: float | None
+    unknown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,7 @@ class StepReport:
                 "waterfall": dict(self.waterfall),
             },
             "memory": self.memory.document(),
-            "job": asdict(self.job),
+            "job": asdict(self.job) | {"unknown": list(self.job.unknown)},
             "run": None,
             "coverage": asdict(self.coverage) | {"items": list(self.coverage.items)},
         }

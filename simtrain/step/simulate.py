@@ -9,7 +9,7 @@ from simtrain.cluster.topology import Topology
 from simtrain.costs.kernels import KernelModel
 from simtrain.costs.memory import stage_activations
 from simtrain.costs.prices import PriceList
-from simtrain.costs.step import StepPrices, price_step, shard_of, stage_operators
+from simtrain.costs.step import StepPrices, price_step, send_bytes, shard_of, slot_costs, stage_operators
 from simtrain.engines import simulate
 from simtrain.errors import LayoutError
 from simtrain.layout.parallel import Parallel, plan_parallel
@@ -21,11 +21,11 @@ from simtrain.program.timeline import Timeline
 from simtrain.scenario.cluster import Device, Node
 from simtrain.scenario.model import Model
 from simtrain.scenario.scenario import Scenario
-from simtrain.schedules import get as get_schedule
 from simtrain.schedules.order import Order
 from simtrain.step.explain import contributions, coverage
 from simtrain.step.memory import memory_report
 from simtrain.step.money import job_report
+from simtrain.step.order import pipeline_order
 from simtrain.step.report import MemoryReport, StepReport
 from simtrain.timeline.ledger import account
 
@@ -60,12 +60,14 @@ def plan_step(scenario: Scenario) -> Plan:
     model, node = workload.model, cluster.node
     if not (isinstance(model, Model) and isinstance(node, Node) and isinstance(node.device, Device)):
         raise LayoutError("the scenario holds names; load it before simulating it")
-    order = get_schedule(layout.schedule).order(layout.pp, parallel.micro_batches, layout.vpp)
     topology = build(cluster)
     placement = place(parallel, layout.rank_order)
     shard = shard_of(layout, workload, parallel)
     kernels = KernelModel(node.device, cluster.peaks, layout.precision)
     price_list = PriceList(kernels, topology, placement, cluster.collectives.mode)
+    stages = stage_operators(model, shard, parallel)
+    costs = slot_costs(price_list, stages, send_bytes(model, shard), parallel)
+    order = pipeline_order(scenario, parallel, costs)
     prices = price_step(price_list, model, layout, shard, parallel, order)
     lowered = lower(order, prices, price_list, layout, parallel, workload.host_time_per_micro_batch)
     return Plan(scenario, model, node.device, parallel, placement, topology, shard, order, prices, lowered)

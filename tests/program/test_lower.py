@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
 
-from simtrain.costs.step import price_step
+from simtrain.costs.kernels import KernelModel
+from simtrain.costs.prices import PriceList
 from simtrain.engines import des
 from simtrain.program.lower import Lowered, lower
 from simtrain.program.program import STREAMS, Bucket, Phase, Program, Stream
@@ -22,7 +24,12 @@ SCHEDULES = {
     "1f1b": (),
     "1f1b on four ranks": ("layout.pp=4", "layout.tp=1"),
     "interleaved": ("layout.schedule=interleaved_1f1b", "layout.vpp=2"),
-    "interleaved on four ranks": ("layout.schedule=interleaved_1f1b", "layout.vpp=2", "layout.pp=4", *("workload.model.layers=8",)),
+    "interleaved on four ranks": (
+        "layout.schedule=interleaved_1f1b",
+        "layout.vpp=2",
+        "layout.pp=4",
+        "workload.model.layers=8",
+    ),
     "blocking sends": ("layout.blocking_sends=true",),
 }
 
@@ -48,30 +55,21 @@ def test_actions_run_when_their_order_says(case: str) -> None:
     assert timeline.makespan_s == max(rank[-1][1] for rank in spans)
 
 
-def split_plan(*overrides: str) -> tuple[Plan, Lowered]:
-    """Two stages whose second one splits its backward: I sends, W has time until the next I."""
-    plan = plan_step(small(*overrides, "workload.global_batch=8"))
+@cache
+def split() -> tuple[Plan, Lowered]:
+    """Two stages; the second one splits its backward."""
+    plan = plan_step(small("workload.global_batch=8"))
     slots = [
         [["F", 0, 0], ["F", 0, 1], ["B", 0, 0], ["B", 0, 1]],
         [["F", 1, 0], ["I", 1, 0], ["W", 1, 0], ["F", 1, 1], ["I", 1, 1], ["W", 1, 1]],
     ]
+    prices = PriceList(KernelModel(plan.device, "dense", "bf16"), plan.topology, plan.placement, "nccl")
     order = Order.from_slots("split", 2, slots)
-    layout = plan.scenario.layout
-    return plan, lower(order, plan.prices, _prices(plan), layout, plan.parallel)
-
-
-def _prices(plan: Plan) -> object:
-    from simtrain.costs.kernels import KernelModel
-    from simtrain.costs.prices import PriceList
-
-    kernels = KernelModel(plan.device, "dense", "bf16")
-    prices = PriceList(kernels, plan.topology, plan.placement, "nccl")
-    price_step(prices, plan.model, plan.scenario.layout, plan.shard, plan.parallel, plan.order)
-    return prices
+    return plan, lower(order, plan.prices, prices, plan.scenario.layout, plan.parallel)
 
 
 def test_weight_gradients_do_not_wait_for_the_send() -> None:
-    _, lowered = split_plan()
+    _, lowered = split()
     timeline = des.simulate(lowered.program)
     rows = {(kind, stage, mb): (first, last) for _, kind, stage, mb, first, last in lowered.actions.tolist()}
     send = next(op for op in timeline.lane(1, Stream.PP_SEND_PREV) if lowered.program.microbatch[op] == 0)
@@ -82,10 +80,10 @@ def test_weight_gradients_do_not_wait_for_the_send() -> None:
 
 
 def test_a_split_backward_does_the_same_work() -> None:
-    plan, lowered = split_plan()
-    whole, split = plan.lowered.program, lowered.program
+    plan, lowered = split()
+    whole, parts = plan.lowered.program, lowered.program
     for phase in (Phase.BACKWARD_INPUT, Phase.BACKWARD_WEIGHT, Phase.FORWARD):
-        assert split.work_s[split.phase == phase].sum() == pytest.approx(whole.work_s[whole.phase == phase].sum())
+        assert parts.work_s[parts.phase == phase].sum() == pytest.approx(whole.work_s[whole.phase == phase].sum())
 
 
 def compute(program: Program, rank: int) -> np.ndarray:
@@ -100,7 +98,7 @@ def test_host_time_comes_once_before_each_micro_batch_of_a_rank() -> None:
         host = timeline.lane(rank, Stream.HOST)
         assert len(host) == plan.order.microbatches
         assert account(timeline).buckets["host"] > 0
-        firsts = [row[4] for row in plan.lowered.actions.tolist() if row[0] == rank and row[1] == Action.F and row[2] < 2]
+        firsts = [row[4] for row in plan.lowered.actions.tolist() if row[:3] == [rank, Action.F, rank]]
         assert (timeline.start_s[firsts] >= timeline.end_s[host]).all()
 
 
@@ -116,8 +114,7 @@ def test_weights_are_gathered_one_layer_ahead(layers: int) -> None:
         for ahead, gather in enumerate(gathers):
             assert timeline.end_s[gather] <= timeline.start_s[runs[ahead][0]]
             if ahead >= 2:
-                # The buffer of the layer two before is free: its last kernel has ended (or, where a block
-                # is a single layer, the layer after it has begun).
+                # Two layers are held: the buffer is free once the layer two before has ended.
                 assert timeline.start_s[gather] >= timeline.end_s[runs[ahead - 2][-1]] - 1e-12
 
 
@@ -131,9 +128,18 @@ def layer_runs(program: Program, ops: np.ndarray) -> list[np.ndarray]:
 def test_the_next_gather_is_not_queued_behind_this_layers_reduction() -> None:
     plan = plan_step(small("layout.zero=3", "layout.tp=1", "workload.model.layers=12"))
     program, timeline = plan.lowered.program, des.simulate(plan.lowered.program)
-    backward = [row for row in plan.lowered.actions.tolist() if row[0] == 1 and row[1] == Action.B][0]
-    queue = [op for op in timeline.lane(1, Stream.DP) if program.microbatch[op] == backward[3] and op >= backward[4] - 3]
-    names = [program.names[program.name[op]].split()[-1] for op in queue]
-    first = names.index("reduction")
-    assert names[:first] == ["gather"] * first
-    assert first == 2
+    backward = next(row for row in plan.lowered.actions.tolist() if row[:2] == [1, Action.B])
+    queue = [op for op in timeline.lane(1, Stream.DP).tolist() if op >= backward[4] - 1]
+    names = [program.names[program.name[op]] for op in queue]
+    assert names[:5] == ["weight gather", "weight gather", "gradient reduction", "weight gather", "gradient reduction"]
+
+
+def test_an_action_starts_after_the_one_before_it_even_where_it_opens_with_an_exchange() -> None:
+    """Selective recomputation under context parallelism begins on the cp lane, which may be free earlier."""
+    plan = plan_step(small("layout.recompute=selective", "layout.cp=4", "layout.tp=1", "layout.pp=4"))
+    timeline = des.simulate(plan.lowered.program)
+    opening = plan.lowered.program.lanes[plan.lowered.program.op_ptr[plan.lowered.actions[:, 4]]] % STREAMS
+    assert (opening == Stream.CP).any()
+    for rank in range(4):
+        actions = plan.lowered.actions[plan.lowered.actions[:, 0] == rank]
+        assert (timeline.start_s[actions[1:, 4]] >= timeline.end_s[actions[:-1, 5]]).all()

@@ -11,7 +11,7 @@ import pytest
 from simtrain import report
 from simtrain.report.bars import bars
 from simtrain.report.palette import Kind
-from simtrain.report.svg_drawing import _ticks
+from simtrain.report.svg_drawing import ticks
 from tests.report import samples
 
 NAMESPACE = "{http://www.w3.org/2000/svg}"
@@ -39,7 +39,7 @@ def test_title_is_escaped_and_micro_batches_are_written() -> None:
 
 @pytest.mark.parametrize("whole_ms", [0.003, 1.0, 7.9, 114.6, 48_000.0])
 def test_ticks_are_few_and_round(whole_ms: float) -> None:
-    ticks = _ticks(whole_ms)
-    assert 3 <= len(ticks) <= 9
-    assert ticks[0] == 0.0
-    assert ticks[-1] <= whole_ms
+    shown = ticks(whole_ms)
+    assert 3 <= len(shown) <= 9
+    assert shown[0] == 0.0
+    assert shown[-1] <= whole_ms

@@ -9,7 +9,7 @@ from hypothesis import strategies as hs
 
 import simtrain as st
 from simtrain.costs.memory import StageActivations
-from simtrain.schedules.order import Action
+from simtrain.schedules.order import Order
 from simtrain.step import fit
 from simtrain.step.memory import replay_peak
 from simtrain.step.simulate import simulate_memory, simulate_step
@@ -23,6 +23,13 @@ CASES = {
     "recompute full": ("layout.recompute=full", "layout.schedule=gpipe"),
     "recompute selective": ("layout.recompute=selective", "layout.attention=unfused"),
     "zero 3": ("layout.zero=3", "layout.tp=1"),
+    "recompute that opens with an exchange": (
+        "layout.recompute=selective",
+        "layout.cp=4",
+        "layout.tp=1",
+        "layout.pp=4",
+    ),
+    "split backward": ("layout.schedule=zb1p", "layout.cp=2"),
     "micro batch 2": ("layout.micro_batch=2",),
     "no pipeline": ("layout.pp=1",),
     "uneven, tied": ("layout.layers_per_stage=[1, 3]", "workload.model.tied_embeddings=true"),
@@ -86,11 +93,26 @@ def test_frees_come_before_allocations_of_the_same_instant(changes: list[tuple[i
         assert within.max() <= max(level, before)
 
 
-def test_replay_by_hand() -> None:
-    rows = [(Action.F, 0), (Action.F, 0), (Action.B, 0), (Action.F, 0), (Action.B, 0), (Action.B, 0)]
-    assert replay_peak(np.array(rows), [StageActivations(10.0, 3.0)]) == 23.0
-    split = [(Action.F, 0), (Action.I, 0), (Action.F, 0), (Action.W, 0), (Action.I, 0), (Action.W, 0)]
-    assert replay_peak(np.array(split), [StageActivations(10.0, 3.0)]) == 20.0
+BY_HAND = {
+    "full backwards": ([["F", 0, 0], ["F", 0, 1], ["B", 0, 0], ["F", 0, 2], ["B", 0, 1], ["B", 0, 2]], 23.0),
+    "split backwards": ([["F", 0, 0], ["I", 0, 0], ["F", 0, 1], ["W", 0, 0], ["I", 0, 1], ["W", 0, 1]], 20.0),
+    "overlapped": ([["F", 0, 0], ["X", 0, 1, 0, 0], ["B", 0, 1]], 23.0),
+}
+
+
+@pytest.mark.parametrize("case", BY_HAND)
+def test_replay_by_hand(case: str) -> None:
+    slots, peak = BY_HAND[case]
+    rows = Order.from_slots(case, 3, [slots]).actions[0]
+    assert replay_peak(rows, [StageActivations(10.0, 3.0)]) == peak
+
+
+@pytest.mark.parametrize("schedule", ["interleaved_1f1b_ep_overlap", "dualpipev"])
+def test_the_replay_of_overlapped_slots_is_never_below_the_timeline(schedule: str) -> None:
+    scenario = small(f"layout.schedule={schedule}", "layout.vpp=2", "layout.micro_batch=1", "workload.global_batch=32")
+    read, replayed = simulate_memory(scenario).peak_bytes, fit.peak_bytes(scenario)
+    assert all(r <= p * (1 + 1e-12) for r, p in zip(read, replayed, strict=True))
+    assert max(replayed) <= 1.05 * max(read)
 
 
 @pytest.mark.parametrize("capacity", ["20 GiB", "40 GiB", "80 GiB"])

@@ -69,7 +69,27 @@ def test_a_price_is_that_of_its_cards_where_the_node_has_none() -> None:
 def test_what_is_not_known_is_asked_for() -> None:
     with pytest.raises(st.ScenarioError, match=r"money\.node_price"):
         purchase_usd(small("cluster.node.price=null", "cluster.node.device.price=null"))
-    with pytest.raises(st.ScenarioError, match=r"money\.gpu_rent"):
-        job_report(small("money.mode=rent", "cluster.node.device.rent=null"), 1e6)
     with pytest.raises(st.ScenarioError, match=r"cluster\.node\.power"):
         power_watts(small("cluster.node.power=null", "cluster.node.device.power=null"))
+
+
+NOT_KNOWN = {
+    "price": (("cluster.node.price=null", "cluster.node.device.price=null"), {"power_usd"}, "money.node_price"),
+    "power": (
+        ("cluster.node.power=null", "cluster.node.device.power=null"),
+        {"purchase_usd"},
+        "cluster.node.power",
+    ),
+    "rent": (("money.mode=rent", "cluster.node.device.rent=null"), {"purchase_usd", "power_usd"}, "money.gpu_rent"),
+}
+
+
+@pytest.mark.parametrize("case", NOT_KNOWN)
+def test_a_bill_without_a_price_says_which_and_leaves_the_rest(case: str) -> None:
+    overrides, known, key = NOT_KNOWN[case]
+    report = job_report(small(*overrides), 1e6)
+    amounts = ("cost_usd", "power_usd", "purchase_usd", "usd_per_million_tokens", "usd_per_gpu_hour")
+    assert {name for name in amounts if getattr(report, name) is not None} == known
+    assert report.days > 0
+    assert len(report.unknown) == 1
+    assert key in report.unknown[0]

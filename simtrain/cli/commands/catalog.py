@@ -16,7 +16,10 @@ def catalog(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One entry: print its document.")] = None,
     json: Json = False,
 ) -> None:
-    """List devices, nodes, fabrics, clusters, models, workloads, studies and schedules, with their sources."""
+    """List what is shipped, each entry with its source.
+
+    Devices, nodes, fabrics, clusters, models, workloads, scenarios, studies and schedules.
+    """
     from simtrain.cli.catalogue import document, entries, kinds
 
     wanted = kinds(kind)

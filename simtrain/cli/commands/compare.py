@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from simtrain.cli.options import Json, Set, console, print_json, progress, say
+from simtrain.cli.options import Json, Set, blame, console, notes, output_file, print_json, progress, say, shown
 
 __all__ = ["compare"]
 
@@ -15,21 +15,30 @@ __all__ = ["compare"]
 def compare(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="A YAML file, or the name of a shipped study.")],
     set: Set = None,
-    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with figures here.")] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write a page with figures here.", callback=output_file),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Compare the scenarios of a study: fit, step time, MFU, days, money, and the difference bucket by bucket."""
+    """Set the scenarios of a study side by side.
+
+    Fit, step time, MFU, days, money, and what makes the difference to the first one, bucket by bucket, in seconds.
+    """
     from simtrain.scenario.load import load_study
     from simtrain.step.compare import differences
     from simtrain.step.simulate import simulate_step
 
     plan, scenarios = load_study(study, *(set or ()))
-    steps = []
+    document, steps = shown("study", study), []
     with progress("comparing", total=len(scenarios)) as advance:
         for scenario in scenarios:
-            steps.append(simulate_step(scenario))
+            with blame(f"{document}, scenario {scenario.name!r}", scenario.name):
+                steps.append(simulate_step(scenario))
             advance(f"{scenario.name}: {steps[-1].time_s:.2f} s a step")
     gaps = differences(steps)
+    for step in steps:
+        notes(step)
     if html:
         from simtrain.report.compare_page import write_compare_page
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from simtrain.cli.options import Json, ScenarioName, Set, console, print_json, progress
+from simtrain.cli.options import Json, ScenarioName, Set, blame, console, print_json, progress, shown
 
 __all__ = ["explain"]
 
@@ -17,7 +17,10 @@ def explain(
     top: Annotated[int, typer.Option("--top", min=1, help="How many contributors to show.")] = 10,
     json: Json = False,
 ) -> None:
-    """The largest contributors to the step: formula, inputs, source, share; and the tensor-parallel rule of thumb."""
+    """Explain a step: its largest parts, each with its formula.
+
+    Also the inputs and the source of each, its share of the step, and the tensor-parallel rule of thumb.
+    """
     from dataclasses import asdict
 
     from simtrain.scenario.load import load
@@ -25,7 +28,7 @@ def explain(
     from simtrain.step.simulate import simulate_step
 
     loaded = load(scenario, *(set or ()))
-    with progress(f"simulating {loaded.name or scenario}"):
+    with progress(f"simulating {loaded.name}"), blame(shown("scenario", scenario), loaded.name):
         step = simulate_step(loaded)
     rule = tensor_parallel_rule(step)
     if json:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from simtrain.cli.options import Json, print_json, say
+from simtrain.cli.options import Json, output_file, print_json, say
 from simtrain.errors import InputError
 
 __all__ = ["init"]
@@ -22,14 +22,17 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     json: Json = False,
 ) -> None:
-    """Write a small commented document to start from: a scenario, a study, or your own GPU, node or model."""
+    """Write a commented document to start from.
+
+    A scenario, a study, or your own GPU, node or model.
+    """
     target = path or Path(f"{kind}.yaml")
     if target.is_dir():
         target = target / f"{kind}.yaml"
     if target.exists() and not force:
         raise InputError(f"{target} exists; give another name or --force")
+    output_file(target)
     text = (files("simtrain.cli") / "templates" / f"{kind}.yaml").read_text(encoding="utf-8")
-    target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(text, encoding="utf-8")
     if json:
         print_json({"kind": kind, "file": str(target)})

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import typer
 
-from simtrain.cli.options import Json, Output, ScenarioName, Set, console, print_json, progress, say
+from simtrain.cli.options import Json, Output, ScenarioName, Set, blame, console, print_json, progress, say, shown
 
 __all__ = ["memory"]
 
 
 def memory(scenario: ScenarioName, set: Set = None, json: Json = False, html: Output = None) -> None:
-    """Memory of each pipeline rank by part, its peak over the step, and the largest micro batch that fits.
+    """Show what fills the memory of each pipeline rank.
+
+    By part, with the peak over the step, and the largest micro batch that fits.
 
     Exit status 3 when the layout does not fit.
     """
@@ -19,7 +21,7 @@ def memory(scenario: ScenarioName, set: Set = None, json: Json = False, html: Ou
     from simtrain.step.simulate import simulate_memory
 
     loaded = load(scenario, *(set or ()))
-    with progress(f"simulating {loaded.name or scenario}"):
+    with progress(f"simulating {loaded.name}"), blame(shown("scenario", scenario), loaded.name):
         found = simulate_memory(loaded)
         largest = largest_micro_batch(loaded)
     advice = None if found.fits else fit_advice(loaded, found)
@@ -27,7 +29,7 @@ def memory(scenario: ScenarioName, set: Set = None, json: Json = False, html: Ou
         from simtrain.report import memory as figure
         from simtrain.report import write_html
 
-        write_html([figure(found)], html, title=f"Memory of {loaded.name or scenario}")
+        write_html([figure(found)], html, title=f"Memory of {loaded.name}")
         say(f"wrote {html}")
     if json:
         document = found.document() | {"largest_micro_batch": largest}

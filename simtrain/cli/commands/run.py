@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import typer
 
-from simtrain.cli.options import Json, ScenarioName, Set, console, print_json, progress
+from simtrain.cli.options import Json, ScenarioName, Set, blame, console, notes, print_json, progress, shown
 
 __all__ = ["run"]
 
 
 def run(scenario: ScenarioName, set: Set = None, json: Json = False) -> None:
-    """Simulate one training step: time, MFU, where the time goes, memory, days and cost.
+    """Simulate one step: speed, where the time goes, memory, cost.
 
     Exit status 3 when the layout does not fit in memory.
     """
@@ -19,8 +19,9 @@ def run(scenario: ScenarioName, set: Set = None, json: Json = False) -> None:
     from simtrain.step.simulate import simulate_step
 
     loaded = load(scenario, *(set or ()))
-    with progress(f"simulating {loaded.name or scenario}"):
+    with progress(f"simulating {loaded.name}"), blame(shown("scenario", scenario), loaded.name):
         step = simulate_step(loaded)
+    notes(step)
     advice = None if step.memory.fits else fit_advice(loaded, step.memory)
     if json:
         print_json(step.document() | ({"misfit": advice.document()} if advice else {}))

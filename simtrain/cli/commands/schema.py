@@ -8,7 +8,10 @@ __all__ = ["schema"]
 
 
 def schema(json: Json = False) -> None:
-    """Print the JSON Schema of a scenario document (always JSON; --json changes nothing)."""
+    """Print the JSON Schema of a scenario, for editors.
+
+    It is always JSON; --json changes nothing.
+    """
     from simtrain.scenario.load import scenario_schema
 
     print_json(scenario_schema())

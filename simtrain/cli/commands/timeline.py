@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from simtrain.cli.options import Json, ScenarioName, Set, print_json, progress, say
+from simtrain.cli.options import Json, ScenarioName, Set, blame, output_file, print_json, progress, say, shown
 
 __all__ = ["timeline"]
 
@@ -15,19 +15,28 @@ __all__ = ["timeline"]
 def timeline(
     scenario: ScenarioName,
     set: Set = None,
-    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Page (default: timeline.html).")] = None,
-    perfetto: Annotated[Path | None, typer.Option("--perfetto", metavar="FILE", help="Perfetto trace (JSON).")] = None,
-    svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Picture (SVG).")] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Page (default: timeline.html).", callback=output_file)
+    ] = None,
+    perfetto: Annotated[
+        Path | None, typer.Option("--perfetto", metavar="FILE", help="Perfetto trace (JSON).", callback=output_file)
+    ] = None,
+    svg: Annotated[
+        Path | None, typer.Option("--svg", metavar="FILE", help="Picture (SVG).", callback=output_file)
+    ] = None,
     lanes: Annotated[Literal["compute", "all"], typer.Option("--lanes", help="Streams to draw.")] = "compute",
     json: Json = False,
 ) -> None:
-    """Draw the bubble timeline of one step: plotly page, Perfetto JSON, SVG."""
+    """Draw the bubble timeline of one step.
+
+    As a page to look at in a browser, a trace for Perfetto, or a picture; a page unless told otherwise.
+    """
     from simtrain import report
     from simtrain.scenario.load import load
     from simtrain.step.simulate import simulate_step
 
     loaded = load(scenario, *(set or ()))
-    with progress(f"simulating {loaded.name or scenario}"):
+    with progress(f"simulating {loaded.name}"), blame(shown("scenario", scenario), loaded.name):
         step = simulate_step(loaded)
     if html is None and perfetto is None and svg is None:
         html = Path("timeline.html")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from simtrain.cli.options import Json, Output, Set, console, print_json, say
+from simtrain.cli.options import Json, Output, Set, blame, console, print_json, say, shown
 
 __all__ = ["topology"]
 
@@ -17,13 +17,18 @@ def topology(
     html: Output = None,
     json: Json = False,
 ) -> None:
-    """Build the graph of a cluster, check it, and say what its links carry."""
+    """Check and draw the graph of a cluster.
+
+    Also says what its links carry.
+    """
     from dataclasses import asdict
 
     from simtrain.cluster.build import build
     from simtrain.scenario.load import load_cluster
 
-    graph = build(load_cluster(name, *(set or ())))
+    cluster = load_cluster(name, *(set or ()))
+    with blame(shown("cluster", name), ""):
+        graph = build(cluster)
     if html:
         from simtrain.report import topology as figure
         from simtrain.report import write_html
