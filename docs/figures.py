@@ -3,7 +3,7 @@
     make figures        or: python docs/figures.py
 
 Writes ``docs/figures/bubbles.svg``, ``docs/scenario.md``, the marked blocks of ``README.md`` and the printed outputs
-of the notebook; the tests ask the same functions and compare.
+of the notebooks; the tests ask the same functions and compare.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ README = DOCS.parent / "README.md"
 SVG = DOCS / "figures" / "bubbles.svg"
 SCENARIO = DOCS / "scenario.md"
 NOTEBOOK = DOCS.parent / "notebooks" / "4090_vs_h100.ipynb"
+SCHEDULES = DOCS.parent / "notebooks" / "pipeline_schedules.ipynb"
 
 STUDY = "4090-vs-h100"
 PICTURE = (
@@ -200,14 +201,14 @@ def _plain(value: Mapping[str, Any]) -> str:
     return f"{names.get(str(kind), 'any value')} {bounds}".strip()
 
 
-def executed_notebook() -> Any:
-    """The notebook (an ``nbformat`` node) with what its cells give now."""
+def executed_notebook(path: Path = NOTEBOOK) -> Any:
+    """A notebook (an ``nbformat`` node) with what its cells give now."""
     import nbformat
     from nbclient import NotebookClient
 
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook = nbformat.read(path, as_version=4)
     metadata = notebook.metadata.copy()
-    resources = {"metadata": {"path": str(NOTEBOOK.parent)}}
+    resources = {"metadata": {"path": str(path.parent)}}
     NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources, record_timing=False).execute()
     notebook.metadata = metadata
     return notebook
@@ -231,7 +232,8 @@ def main() -> None:
     readme = README.read_text(encoding="utf-8")
     blocks = {"make demo": study_table(), "commands": command_table(), "python": python_output(readme)}
     README.write_text(filled(readme, blocks), encoding="utf-8")
-    nbformat.write(without_figures(executed_notebook()), NOTEBOOK)
+    for notebook in (NOTEBOOK, SCHEDULES):
+        nbformat.write(without_figures(executed_notebook(notebook)), notebook)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def _heads(program: Program, ended: NDArray[np.bool_]) -> dict[int, int]:
 
 def _reasons(program: Program, ended: NDArray[np.bool_], heads: dict[int, int], op: int) -> str:
     waits = program.dep[program.dep_ptr[op] : program.dep_ptr[op + 1]]
-    reasons = [f"the end of [{program.label(dep)}]" for dep in waits[~ended[waits]].tolist()]
+    reasons = [f"the end of [{program.label(dep)}]" for dep in dict.fromkeys(waits[~ended[waits]].tolist())]
     for lane in program.lanes[program.op_ptr[op] : program.op_ptr[op + 1]]:
         head = heads[int(lane)]
         if head != op:

@@ -171,7 +171,7 @@ def _legend(drawn: SlotBars) -> Text:
     for kind in Action:
         if (drawn.kind == kind).any():
             line.append(f" {kind.name} ", style=f"{INK if kind is Action.I else '#FFFFFF'} on {COLORS[kind]}")
-            line.append(f" {LABELS[kind][2:]}  ")
+            line.append(f" {LABELS[kind][2:]} ")
     if drawn.groups > 1:
-        line.append("lighter: later chunk or second direction  ")
+        line.append("lighter: later chunk, other direction  ")
     return line.append(f"{_IDLE} idle", style="dim")

@@ -54,6 +54,8 @@ def load_cluster(source: Source, *overrides: str) -> Cluster:
         InputError: as :func:`load`.
     """
     document = _open(source, "cluster")
+    if "cluster" in document:
+        raise ScenarioError(f"{document.origin.label} is a scenario, not a cluster; give what its key 'cluster' names")
     followed = follow("cluster", document, document.origin)
     return _validate(Cluster, finish("cluster", changes.apply(followed, overrides)))
 

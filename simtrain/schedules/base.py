@@ -12,7 +12,7 @@ from simtrain.errors import ScheduleError, UnsupportedError, nearest
 from simtrain.schedules.order import Order, Placement
 from simtrain.schedules.slot_costs import SlotCosts
 
-__all__ = ["Actions", "Schedule", "interleave", "rows"]
+__all__ = ["Actions", "Schedule", "rows"]
 
 Actions = NDArray[np.int32]
 
@@ -101,16 +101,3 @@ def rows(kind: int, stage: Actions | int, microbatch: Actions) -> Actions:
     table = np.full((len(microbatch), 5), -1, dtype=np.int32)
     table[:, 0], table[:, 1], table[:, 2] = kind, stage, microbatch
     return table
-
-
-def interleave(forward: Actions, backward: Actions, warmup: int) -> Actions:
-    """``warmup`` forwards, then one forward and one backward in turn, then the backwards that are left.
-
-    Args:
-        forward: (n, 5), in the order they run.
-        backward: (n, 5), in the order they run.
-        warmup: forwards before the first pair; at most n.
-    """
-    pairs = len(forward) - warmup
-    steady = np.stack((forward[warmup:], backward[:pairs]), axis=1).reshape(-1, 5)
-    return np.concatenate((forward[:warmup], steady, backward[pairs:]))

@@ -6,7 +6,8 @@ arXiv 2405.15362, section 3).  How long the hops between ranks are decides the m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import insort
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -14,21 +15,21 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from simtrain.errors import ScheduleError
 from simtrain.schedules import kernels
 from simtrain.schedules.base import Actions
 from simtrain.schedules.kernels import Slots
 from simtrain.schedules.order import Action, Placement, stage_rank
 from simtrain.schedules.slot_costs import SlotCosts
 
-__all__ = ["Problem", "actions_of", "search", "slots_of"]
+__all__ = ["Bench", "Problem", "actions_of", "search", "slots_in", "slots_of"]
 
 Ints = NDArray[np.integer[Any]]
 Floats = NDArray[np.float64]
 
+DOUBT = 0.03
 PATIENCE = (0.01, 0.5, 1.0)
-MOST_PLANS, PLAN_SLOTS = 400, 3_000_000
-MOST_TRIES, TRIED_SLOTS = 4000, 3_000_000
+MOST_PLANS, PLAN_SLOTS, KEPT = 400, 1_500_000, 12
+MOST_TRIES, TRIED_SLOTS, STARTS = 20_000, 20_000_000, 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +54,18 @@ class Problem:
 
     @property
     def stages(self) -> int:
+        """P V."""
         return self.ranks * self.chunks
 
 
 class Plan(NamedTuple):
-    """One building block: longer hops (in mean slots, for each forward chunk, then each backward one), a longer
-    period (as a factor), and whether all slots count as equally long."""
+    """One building block.
+
+    Attributes:
+        hops: what a hop between ranks takes longer, in mean slots, for each forward chunk, then each backward one.
+        period: factor between micro batches; 1 is what the busiest rank needs.
+        equal: whether all slots count as equally long.
+    """
 
     hops: tuple[float, ...]
     period: float
@@ -66,9 +73,9 @@ class Plan(NamedTuple):
 
 
 class Found(NamedTuple):
-    """An order, and how good it is (weighted sum, makespan, longest span)."""
+    """An order, and how good it is: over all cases, and with the given costs score, makespan and longest span."""
 
-    score: tuple[float, float, float]
+    rating: tuple[float, float, float, float]
     order: Ints
     first: Ints
 
@@ -89,15 +96,28 @@ def slots_of(
     """
     kinds, stages = durations.shape
     where = np.array([stage_rank(placement, stage, ranks) for stage in range(stages)])
-    kind, stage, microbatch = (axis.ravel() for axis in np.indices((kinds, stages, microbatches)))
-    slot = np.arange(kind.size)
-    neighbour = stage + np.choose(kind, [-1, 1, stages])
-    has_neighbour = (neighbour >= 0) & (neighbour < stages)
-    before = np.where(has_neighbour, (kind * stages + neighbour) * microbatches + microbatch, -1)
-    far = has_neighbour & (where[np.where(has_neighbour, neighbour, stage)] != where[stage])
-    own = np.where(kind > 0, slot - stages * microbatches, -1)
+    kind, stage = np.indices((kinds, stages)).reshape(2, -1)
+    neighbour = stage + np.array([-1, 1, stages])[kind]
+    has = (neighbour >= 0) & (neighbour < stages)
+    far = has & (where[np.where(has, neighbour, stage)] != where[stage])
     alive = np.array([1, 0, -1] if kinds == 3 else [1, -1])[kind]
-    return Slots(where[stage], before, far * lag, own, durations[kind, stage], alive, np.full(ranks, limit))
+
+    def of_all(values: NDArray[Any], kind: type) -> NDArray[Any]:
+        return np.repeat(values.astype(kind), microbatches)
+
+    def shifted(place: Ints, there: NDArray[np.bool_]) -> Ints:
+        table = place[:, None] * microbatches + np.arange(microbatches)
+        return np.where(there[:, None], table, -1).astype(np.int32).ravel()
+
+    return Slots(
+        rank=of_all(where[stage], np.int32),
+        before=shifted(kind * stages + neighbour, has),
+        lag=of_all(np.where(far, lag, 0.0), np.float64),
+        own=shifted((kind - 1) * stages + stage, kind > 0),
+        duration=of_all(durations.ravel(), np.float64),
+        alive=of_all(alive, np.int32),
+        limit=np.full(ranks, limit, np.int32),
+    )
 
 
 def actions_of(
@@ -115,31 +135,34 @@ def search(problem: Problem, known: Iterable[Sequence[Actions]] = ()) -> tuple[A
     """The best order found; no longer, in makespan or in span, than any of the ``known`` ones.
 
     Raises:
-        ScheduleError: costs do not fit the stages, or the limit holds less than one micro batch.
+        ScheduleError: costs do not fit the stages.
     """
-    if problem.limit < problem.chunks:
-        raise ScheduleError(f"memory for {problem.limit} chunks cannot hold one micro batch on {problem.chunks} chunks")
-    bench = _Bench(problem, problem.microbatches)
-    rivals = [bench.timed(*_slots_in(actions, problem)) for actions in known]
-    found = [*rivals, *(bench.grown(plan) for plan in _plans(problem))]
-    found = sorted((one for one in found if one is not None), key=lambda one: one.score)
-    tries = min(MOST_TRIES, TRIED_SLOTS // len(bench.slots.rank))
-    found += [bench.refined(one, tries) for one in found[:3]]
-    bar = [min(one.score[i] for one in rivals) if rivals else np.inf for i in (1, 2)]
-    allowed = [one for one in found if one.score[1] <= bar[0] and one.score[2] <= bar[1]]
-    best = min(allowed, key=lambda one: one.score)
+    bench = Bench(problem, problem.microbatches)
+    rivals = _some(bench.timed(*slots_in(actions, problem)) for actions in known)
+    found = [*rivals, *_some(bench.grown(plan) for plan in _plans(problem))]
+    distinct = {one.rating: one for one in found}
+    starts = sorted(distinct.values(), key=lambda one: one.rating)[:STARTS]
+    tries = min(MOST_TRIES, TRIED_SLOTS // len(starts) // len(bench.cases[0].rank))
+    found = [*distinct.values(), *(bench.refined(one, tries) for one in starts)]
+    bar = [min(one.rating[i] for one in rivals) if rivals else np.inf for i in (2, 3)]
+    allowed = [one for one in found if one.rating[2] <= bar[0] and one.rating[3] <= bar[1]]
+    best = min(allowed, key=lambda one: one.rating)
     kinds = (Action.F, Action.I, Action.W)
     return actions_of(best.order, best.first, problem.stages, problem.microbatches, kinds=kinds)
 
 
-class _Bench:
+class Bench:
     """Grows orders for a number of micro batches, and times them."""
 
     def __init__(self, problem: Problem, microbatches: int) -> None:
         self.problem, self.microbatches = problem, microbatches
         durations = problem.costs.table(problem.stages)[:3]
         mean = float(durations.mean()) or 1.0
-        self.slots = self._slots(durations, problem.costs.comm)
+        even = np.broadcast_to(durations.mean(axis=0), durations.shape)
+        skewed = even * np.array([[1.0], [1.2], [0.8]])
+        given = self._slots(durations, problem.costs.comm)
+        others = [self._slots(case, lag) for case in (even, skewed) for lag in (0.0, 0.3 * mean)]
+        self.cases = (given, *others)
         # Zero durations would leave open which of two slots comes first.
         self._models = {
             False: self._slots(np.maximum(durations / mean, 1e-3), problem.costs.comm / mean),
@@ -150,7 +173,7 @@ class _Bench:
         p = self.problem
         return slots_of(p.ranks, self.microbatches, p.chunks, p.placement, durations, lag, p.limit)
 
-    def grown(self, plan: Plan) -> Found | None:
+    def grown(self, plan: Plan, best: float = np.inf) -> Found | None:
         """The best order that a building block gives; none where memory is too small for any."""
         model = self._models[plan.equal]
         hops = np.repeat(plan.hops, self.problem.ranks)
@@ -161,53 +184,49 @@ class _Bench:
             fits, order, first = kernels.insert(targets, period, self.microbatches, model)
             if fits:
                 orders = [order, *(self._refilled(order, first, patience) for patience in PATIENCE)]
-                timed = [self.timed(each, first) for each in orders if each is not None]
-                return min((one for one in timed if one), key=lambda one: one.score, default=None)
+                timed = [self.timed(each, first, 1.01 * best) for each in orders if each is not None]
+                return min((one for one in timed if one), key=lambda one: one.rating, default=None)
         return None
 
     def _refilled(self, order: Ints, first: Ints, patience: float) -> Ints | None:
         start, finish = np.empty(len(order)), np.empty(len(order))
-        runs, filled = kernels.refill(order, first, self.slots, patience, start, finish)
+        runs, filled = kernels.refill(order, first, self.cases[0], patience, start, finish)
         return filled if runs else None
 
-    def timed(self, order: Ints, first: Ints) -> Found | None:
+    def timed(self, order: Ints, first: Ints, most: float = np.inf) -> Found | None:
         """An order with its times; none where it breaks the limit."""
-        start, finish = np.empty(len(order)), np.empty(len(order))
-        if not kernels.run(order, first, self.slots, start, finish):
-            return None
-        return Found(kernels.score(order, first, start, finish, self.problem.span_weight), order, first)
+        rating = kernels.rate(order, first, self.cases, DOUBT, self.problem.span_weight, most)
+        return Found(rating, order, first) if np.isfinite(rating[0]) else None
 
     def refined(self, found: Found, tries: int) -> Found:
         order = found.order.copy()
-        kernels.refine(order, found.first, self.slots, tries, self.problem.span_weight)
+        kernels.refine(order, found.first, self.cases, DOUBT, self.problem.span_weight, tries)
         return self.timed(order, found.first) or found
 
 
-def _plans(problem: Problem) -> Iterator[Plan]:
+def _plans(problem: Problem) -> list[Plan]:
     """The best few building blocks, tried on no more micro batches than it takes to see them."""
-    bench = _Bench(problem, min(problem.microbatches, 3 * problem.ranks))
-    tries = min(MOST_PLANS, max(20, PLAN_SLOTS // len(bench.slots.rank)))
+    bench = Bench(problem, min(problem.microbatches, 3 * problem.ranks))
     legs = 2 * problem.chunks
-    hops = [(0.0,) * legs, *(tuple(float(leg == other) for other in range(legs)) for leg in range(legs))]
-    seen: dict[Plan, Found | None] = {}
-    pool = [Plan(each, 1.0, equal) for each in hops for equal in (False, True)]
-    for plan in pool:
-        seen[plan] = bench.grown(plan)
+    shapes = [(0.0,) * legs, *(tuple(float(leg == other) for other in range(legs)) for leg in range(legs))]
+    queue = [Plan(shape, 1.0, equal) for shape in shapes for equal in (False, True)]
+    seen: set[Plan] = set()
+    ranking: list[tuple[tuple[float, ...], Plan]] = []
     random = np.random.default_rng(0)
-    while tries > 0:
-        tries -= 1
-        ranked = _ranked(seen)[:4]
-        if not ranked:
-            break
-        plan = _varied(ranked[min(int(random.exponential(1.0)), len(ranked) - 1)], random)
-        if plan not in seen:
-            seen[plan] = bench.grown(plan)
-    yield from _ranked(seen)[:6]
+    for _ in range(min(MOST_PLANS, max(40, PLAN_SLOTS // len(bench.cases[0].rank)))):
+        rank = min(int(random.exponential(1.0)), len(ranking) - 1)
+        plan = queue.pop() if queue else _varied(ranking[rank][1], random)
+        if plan in seen:
+            continue
+        seen.add(plan)
+        found = bench.grown(plan, ranking[0][0][1] if ranking else np.inf)
+        if found:
+            insort(ranking, (found.rating, plan))
+    return [plan for _, plan in ranking[:KEPT]]
 
 
-def _ranked(seen: dict[Plan, Found | None]) -> list[Plan]:
-    scored = [(found.score, plan) for plan, found in seen.items() if found]
-    return [plan for _, plan in sorted(scored)]
+def _some(found: Iterable[Found | None]) -> list[Found]:
+    return [one for one in found if one is not None]
 
 
 def _varied(plan: Plan, random: np.random.Generator) -> Plan:
@@ -219,7 +238,7 @@ def _varied(plan: Plan, random: np.random.Generator) -> Plan:
     return Plan(tuple(hops), round(period, 6), bool(plan.equal ^ (random.random() < 0.1)))
 
 
-def _slots_in(actions: Sequence[Actions], problem: Problem) -> tuple[Ints, Ints]:
+def slots_in(actions: Sequence[Actions], problem: Problem) -> tuple[Ints, Ints]:
     """Order of slots for actions of F, I and W; a full backward is an I with its W."""
     ranks = []
     for table in actions:

@@ -11,12 +11,11 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
 
 from simtrain.errors import ScheduleError
-from simtrain.schedules.order import Order, Placement, Slot, stage_rank
+from simtrain.schedules.checked_order import Words, checked_order
+from simtrain.schedules.order import Order, Slot
 
 __all__ = ["read_csv", "write_csv"]
 
@@ -25,8 +24,6 @@ _ALLOWED = (
     "an action is stage, kind and micro batch: 0F1 (forward), 0I1 and 0W1 (backward for inputs, for weights), 0B1 "
     "(full backward), or (0F8;7B2)OVERLAP_F_B; let PyTorch write the format 'compute_only'"
 )
-
-_Done = dict[tuple[str, int, int], tuple[int, str]]
 
 
 def read_csv(path: str | Path, schedule: str | None = None) -> Order:
@@ -41,13 +38,7 @@ def read_csv(path: str | Path, schedule: str | None = None) -> Order:
             rank that no placement (loop, v, bidir) gives it.
     """
     ranks = [[_slot(text, where) for text, where in row] for row in _cells(Path(path))]
-    done = _once(ranks, path)
-    stages, microbatches = 1 + max(stage for _, stage, _ in done), 1 + max(microbatch for *_, microbatch in done)
-    _complete(done, stages, microbatches, path)
-    placement = _placement(done, stages, microbatches, path)
-    chunks = 1 if placement == "bidir" else stages // len(ranks)
-    name = schedule or Path(path).stem
-    return Order.from_slots(name, microbatches, ranks, chunks=chunks, placement=placement)
+    return checked_order(schedule or Path(path).stem, ranks, Words(str(path), "row", 1, _cell))
 
 
 def write_csv(order: Order, path: str | Path) -> None:
@@ -97,56 +88,3 @@ def _slot(text: str, where: str) -> Slot:
         raise ScheduleError(f"{where} is not an action; {_ALLOWED}")
     stage, kind, microbatch, *pair = found.groups()
     return ["X", *map(int, pair)] if kind is None else [kind, int(stage), int(microbatch)]
-
-
-def _once(ranks: list[list[Slot]], path: str | Path) -> _Done:
-    """Rank and slot of every action; a full backward counts as both its halves."""
-    done: _Done = {}
-    for rank, slots in enumerate(ranks):
-        for slot in slots:
-            for action in _actions(slot):
-                if action in done:
-                    kind, stage, microbatch = action
-                    raise ScheduleError(
-                        f"{path}, row {rank + 1}, {_cell(slot)}: {kind} of stage {stage}, micro batch {microbatch} "
-                        f"stands twice; it is already in row {done[action][0] + 1}, {done[action][1]}"
-                    )
-                done[action] = rank, _cell(slot)
-    return done
-
-
-def _actions(slot: Slot) -> Iterator[tuple[str, int, int]]:
-    kind, stage, microbatch = str(slot[0]), int(slot[1]), int(slot[2])
-    if kind == "X":
-        yield "F", stage, microbatch
-        kind, stage, microbatch = "B", int(slot[3]), int(slot[4])
-    for half in "IW" if kind == "B" else kind:
-        yield half, stage, microbatch
-
-
-def _complete(done: _Done, stages: int, microbatches: int, path: str | Path) -> None:
-    if len(done) == 3 * stages * microbatches:
-        return
-    every = ((kind, stage, mb) for stage in range(stages) for mb in range(microbatches) for kind in "FIW")
-    kind, stage, microbatch = next(action for action in every if action not in done)
-    raise ScheduleError(
-        f"{path}: {stage}{kind}{microbatch} is missing; each of the {stages} stages runs F and B (or F, I and W) of "
-        f"each of the {microbatches} micro batches once"
-    )
-
-
-def _placement(done: _Done, stages: int, microbatches: int, path: str | Path) -> Placement:
-    """The placement that puts every action where it is."""
-    ranks = 1 + max(rank for rank, _ in done.values())
-    exists = {"loop": stages % ranks == 0, "v": stages == 2 * ranks, "bidir": stages == ranks and microbatches % 2 == 0}
-    for placement in get_args(Placement):
-        if exists[placement] and all(
-            stage_rank(placement, stage, ranks, microbatch, microbatches) == rank
-            for (_, stage, microbatch), (rank, _) in done.items()
-        ):
-            return placement  # type: ignore[no-any-return]
-    raise ScheduleError(
-        f"{path}: {stages} stages lie on {ranks} ranks in no known way; allowed: stage s on rank s mod {ranks}, a V "
-        f"(stages 0..{ranks - 1} down the ranks, then as many back up), or two directions (micro batches of the first "
-        f"half run stage s on rank s, the others on rank {ranks - 1} - s)"
-    )

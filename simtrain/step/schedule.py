@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,7 +91,7 @@ def _report(order: Order, costs: SlotCosts, pipeline: Pipeline, timeline: Timeli
     busy = np.add.reduceat(timeline.program.work_s, bounds)
     spans = np.maximum.reduceat(timeline.end_s, bounds) - np.minimum.reduceat(timeline.start_s, bounds)
     makespan = timeline.makespan_s
-    program = timeline.program
+    program, kind = timeline.program, pipeline.slots[:, 0]
     return ScheduleReport(
         order=order,
         costs=costs,
@@ -101,22 +101,26 @@ def _report(order: Order, costs: SlotCosts, pipeline: Pipeline, timeline: Timeli
         max_rank_span=float(spans.max()),
         busy=tuple(busy.tolist()),
         idle_in_span=tuple(np.maximum(spans - busy, 0.0).tolist()),
-        peak_chunks=_peaks(order, (Action.W, Action.B, Action.X)),
-        peak_chunks_free_at_I=_peaks(order, (Action.I, Action.B, Action.X)),
+        peak_chunks=_peaks(kind, bounds, (Action.W, Action.B, Action.X)),
+        peak_chunks_free_at_I=_peaks(kind, bounds, (Action.I, Action.B, Action.X)),
         sends=float(np.count_nonzero(pipeline.rank[program.dep] != np.repeat(pipeline.rank, np.diff(program.dep_ptr))))
         / order.microbatches,
     )
 
 
-def _peaks(order: Order, frees: tuple[Action, ...]) -> tuple[int, ...]:
+def _peaks(kind: NDArray[np.int32], bounds: Ints, frees: Sequence[Action]) -> tuple[int, ...]:
     """Most chunks alive per rank; a rank runs its slots one after another, so their order alone decides."""
-    peaks = []
-    for actions in order.actions:
-        kind = actions[:, 0]
-        allocates = (kind == Action.F) | (kind == Action.X)
-        alive = np.cumsum(allocates) - np.cumsum(np.isin(kind, frees))
-        peaks.append(int((alive + np.isin(kind, frees)).max(initial=0, where=allocates)))
-    return tuple(peaks)
+    allocates, freed = _table((Action.F, Action.X))[kind], _table(frees)[kind]
+    after = np.cumsum(allocates - freed)
+    before = np.concatenate([[0], after])[bounds]  # what the ranks above left over, so that each starts from 0
+    return tuple((np.maximum.reduceat(after + freed, bounds) - before).tolist())
+
+
+def _table(kinds: Sequence[Action]) -> Ints:
+    """1 at each of these kinds, 0 at the others."""
+    table = np.zeros(len(Action), dtype=np.int64)
+    table[list(kinds)] = 1
+    return table
 
 
 def live_chunks(report: ScheduleReport, rank: int, *, free_at: str = "W") -> tuple[Floats, Floats]:

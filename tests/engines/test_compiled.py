@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +21,10 @@ from simtrain.program.pipeline import Pipeline
 from simtrain.program.program import Program, Stream
 from simtrain.program.timeline import Timeline
 from simtrain.schedules.slot_costs import SlotCosts
+from tests.orders import small_order
 from tests.strategies import programs
+
+ROOT = Path(__file__).parents[2]
 
 
 def outcome(run: object, program: Program) -> Timeline | tuple[str, ...]:
@@ -56,11 +61,16 @@ def test_the_same_timeline_or_the_same_deadlock_report(program: Program) -> None
 @settings(max_examples=60, deadline=None)
 def test_shuffled_pipeline_orders(data: st.DataObject) -> None:
     """Two slots of a rank exchanged: some such orders still finish, most do not."""
-    order = schedules.get(data.draw(st.sampled_from(schedules.names()))).order(4, 8)
-    actions = order.actions[data.draw(st.integers(0, 3))]
-    first, second = (data.draw(st.integers(0, len(actions) - 1)) for _ in range(2))
-    actions[[first, second]] = actions[[second, first]]
-    assert_same(Pipeline(order).program(SlotCosts(1, 1, data.draw(st.sampled_from([0.0, 0.5])), comm=0.1)))
+    order = small_order(data.draw(st.sampled_from(schedules.names())))
+    actions = [rows.copy() for rows in order.actions]
+    shuffled = actions[data.draw(st.integers(0, 3))]
+    first, second = (data.draw(st.integers(0, len(shuffled) - 1)) for _ in range(2))
+    shuffled[[first, second]] = shuffled[[second, first]]
+    assert_same(
+        Pipeline(replace(order, actions=tuple(actions))).program(
+            SlotCosts(1, 1, data.draw(st.sampled_from([0.0, 0.5])), comm=0.1)
+        )
+    )
 
 
 @given(programs(max_size=20), st.integers(1, 5))
@@ -106,24 +116,25 @@ def without_numba(code: str) -> subprocess.CompletedProcess[str]:
         sys.meta_path.insert(0, NoNumba())
     """
     text = textwrap.dedent(hook) + textwrap.dedent(code)
-    return subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", text], capture_output=True, text=True, timeout=300, check=False, cwd=ROOT
+    )
 
 
 def test_without_numba_every_schedule_is_ordered_and_run_by_the_reference_engine() -> None:
     done = without_numba("""
         from simtrain import schedules
         from simtrain.step.schedule import evaluate_order
+        from tests.orders import small_order
         for name in schedules.names():
-            report = evaluate_order(schedules.get(name).order(4, 8))
+            report = evaluate_order(small_order(name))
             print(name, report.timeline.engine, report.makespan)
         import sys
         assert "numba" not in sys.modules
     """)
     assert done.returncode == 0, done.stderr
     expected = [
-        f"{name} des {evaluate.makespan_s}"
-        for name in schedules.names()
-        for evaluate in [simulate(Pipeline(schedules.get(name).order(4, 8)).program(), "des")]
+        f"{name} des {simulate(Pipeline(small_order(name)).program(), 'des').makespan_s}" for name in schedules.names()
     ]
     assert done.stdout.splitlines() == expected
 

@@ -51,7 +51,7 @@ def assert_explained(program: Program, end: list[float], error: DeadlockError) -
     for op, line in zip(ops, error.waits, strict=True):
         label, reasons = line.split(" waits for ", maxsplit=1)
         assert label == program.label(op)
-        unmet = [d for d in program.dep[program.dep_ptr[op] : program.dep_ptr[op + 1]].tolist() if math.isnan(end[d])]
+        unmet = {d for d in program.dep[program.dep_ptr[op] : program.dep_ptr[op + 1]].tolist() if math.isnan(end[d])}
         lanes = program.lanes[program.op_ptr[op] : program.op_ptr[op + 1]].tolist()
         held = [stuck[lane] for lane in lanes if stuck[lane] != op]
         assert unmet or held

@@ -19,6 +19,7 @@ from simtrain.errors import DeadlockError, ScheduleError
 from simtrain.schedules.order import Order, Slot
 from simtrain.schedules.slot_costs import SlotCosts
 from simtrain.step.schedule import evaluate_many, evaluate_order, live_chunks, timed
+from tests.orders import small_order
 
 REPOSITORY = Path(__file__).parents[2]
 TABLES = Path(os.environ.get("SIMTRAIN_ORACLES", REPOSITORY / "../shared/oracles")) / "schedules"
@@ -133,7 +134,7 @@ def test_an_overlapped_slot_may_cost_something_for_each_pair_of_stages() -> None
 
 def test_latency_never_makes_a_schedule_faster() -> None:
     for name in schedules.names():
-        order = schedules.get(name).order(4, 8)
+        order = small_order(name)
         spans = [evaluate_order(order, SlotCosts(comm=comm)).makespan for comm in (0.0, 0.5, 2.0)]
         assert spans == sorted(spans), name
 
@@ -153,14 +154,13 @@ def test_a_thousand_cost_sets_in_one_call_equal_as_many_single_ones() -> None:
 
 def test_activations_over_time_reach_the_peak_and_go_back_to_nothing() -> None:
     for name, free_at in itertools.product(schedules.names(), ("W", "I")):
-        report = evaluate_order(schedules.get(name).order(4, 8), SlotCosts(3, 2, 1, comm=0.5))
+        report = evaluate_order(small_order(name), SlotCosts(3, 2, 1, comm=0.5))
         peaks = report.peak_chunks if free_at == "W" else report.peak_chunks_free_at_I
         for rank in range(4):
             times, alive = live_chunks(report, rank, free_at=free_at)
             assert (np.diff(times) >= 0).all()
             assert alive[-1] == 0
             assert alive.min() == 0
-            # An X frees what it replaces at its end, so the curve may stay below a peak that counts slot by slot.
             assert alive.max() == peaks[rank], (name, rank)
 
 

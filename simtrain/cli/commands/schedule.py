@@ -76,7 +76,7 @@ def schedule(
     if csv and len(builders) > 1:
         raise InputError("--csv writes one order, not those of --compare")
     chunk_bytes = parse_quantity(chunk_memory, "bytes") if chunk_memory else None
-    reports = [_evaluate(build(), costs, engine) for build in builders]
+    reports = [_evaluate(build(), costs, engine, order) for build in builders]
     times = [dict(timed(build, repeat, costs, engine)) if repeat else {} for build in builders]
     _write(reports, chunk_bytes, html, svg, csv)
     if json:
@@ -144,7 +144,7 @@ def _builders(
     return [partial(settings.order, each, comparing=compare is not None) for each in names]
 
 
-def _evaluate(order: Order, costs: SlotCosts, engine: Engine) -> ScheduleReport:
+def _evaluate(order: Order, costs: SlotCosts, engine: Engine, path: Path | None) -> ScheduleReport:
     """An order that cannot finish is wrong input here, whoever wrote it."""
     from simtrain.step.schedule import evaluate_order
 
@@ -152,7 +152,7 @@ def _evaluate(order: Order, costs: SlotCosts, engine: Engine) -> ScheduleReport:
         return evaluate_order(order, costs, engine)
     except DeadlockError as error:
         waits = "".join(f"\n  {wait}" for wait in error.waits)
-        raise InputError(f"{order.schedule}: deadlock, these slots can never start{waits}") from None
+        raise InputError(f"{path or order.schedule}: deadlock, these slots can never start{waits}") from None
 
 
 def _document(report: ScheduleReport, chunk_bytes: float | None) -> dict[str, Any]:
