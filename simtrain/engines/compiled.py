@@ -32,13 +32,13 @@ def simulate(program: Program) -> Timeline:
     return Timeline(program, start_s, end_s, "compiled")
 
 
-def ends_of_many(program: Program, duration_s: Floats, lag_s: Floats | None = None) -> Floats:
+def ends_of_many(program: Program, duration_s: Floats, lag_scale: Floats | None = None) -> Floats:
     """End of every operation for many sets of durations, structure unchanged.
 
     Args:
-        program: its lanes and dependencies are used, its own durations are not.
+        program: its lanes, dependencies and lags are used, its own durations are not.
         duration_s: (sets, n) durations.
-        lag_s: (sets, d) lags of the dependencies; absent: the program's.
+        lag_scale: (sets,) what each set multiplies the program's lags by; absent: 1.
 
     Returns:
         (sets, n) ends in seconds.
@@ -49,11 +49,20 @@ def ends_of_many(program: Program, duration_s: Floats, lag_s: Floats | None = No
     """
     if duration_s.ndim != 2 or duration_s.shape[1] != program.size:
         raise ProgramError(f"duration_s has shape {duration_s.shape}, but the program has {program.size} operations")
-    lags = np.broadcast_to(program.lag_s, (len(duration_s), len(program.dep))) if lag_s is None else lag_s
+    scale = np.ones(len(duration_s)) if lag_scale is None else np.asarray(lag_scale, dtype=np.float64)
     _, _, order = _walk(program)
-    ends = np.empty(duration_s.shape)
-    _replay_many(program.op_ptr, program.lanes, len(program.fifo_ptr) - 1, program.dep_ptr, program.dep, order,
-                 np.ascontiguousarray(duration_s), lags, ends)  # fmt: skip
+    ends = np.array(duration_s, dtype=np.float64, order="C")
+    _replay_many(
+        program.op_ptr,
+        program.lanes,
+        len(program.fifo_ptr) - 1,
+        program.dep_ptr,
+        program.dep,
+        program.lag_s,
+        order,
+        scale,
+        ends,
+    )
     return ends
 
 
@@ -156,22 +165,21 @@ def _replay_many(
     lane_count: int,
     dep_ptr: Ints,
     dep: Ints,
-    order: Ints,
-    duration_s: Floats,
     lag_s: Floats,
+    order: Ints,
+    scale: Floats,
     ends: Floats,
 ) -> None:
-    """Ends of every set of durations, visiting operations in ``order``."""
-    for which in range(len(duration_s)):
+    """Turn every row of durations in ``ends`` into ends, visiting operations in ``order``."""
+    for which in range(len(ends)):
         free_s = np.zeros(lane_count)
-        end_s, lag = ends[which], lag_s[which]
+        end_s, stretch = ends[which], scale[which]
         for op in order:
             begin = 0.0
             for k in range(op_ptr[op], op_ptr[op + 1]):
                 begin = max(begin, free_s[lanes[k]])
             for k in range(dep_ptr[op], dep_ptr[op + 1]):
-                begin = max(begin, end_s[dep[k]] + lag[k])
-            end = begin + duration_s[which, op]
-            end_s[op] = end
+                begin = max(begin, end_s[dep[k]] + stretch * lag_s[k])
+            end_s[op] += begin
             for k in range(op_ptr[op], op_ptr[op + 1]):
-                free_s[lanes[k]] = end
+                free_s[lanes[k]] = end_s[op]

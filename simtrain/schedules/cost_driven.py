@@ -17,7 +17,7 @@ class CostDriven(Schedule):
     """A schedule of F, I and W found by :func:`simtrain.schedules.search.search`.
 
     Attributes:
-        rivals: schedules within the same memory; what is found is never longer, in makespan or in span.
+        rivals: schedules within the same memory, which the search starts from and never does worse than.
         span_weight: how much the longest span of a rank counts beside the makespan.
     """
 

@@ -309,37 +309,39 @@ def refill(order: Ints, first: Ints, slots: Slots, patience: float, start: Float
         moved = False
         for turn in range(ranks):
             rank = turn if up else ranks - 1 - turn
-            time, most, end = clock[rank], slots.limit[rank], first[rank + 1]
-            while to[rank] < end:
-                while at[rank] < end and order[at[rank]] >= 2 * kind:
-                    at[rank] += 1
-                slot, arrival, fill = -1, time, oldest[rank] < newest[rank]
-                if at[rank] < end:
-                    slot = order[at[rank]]
+            time, held, most, end = clock[rank], alive[rank], slots.limit[rank], first[rank + 1]
+            here, there, old, new = at[rank], to[rank], oldest[rank], newest[rank]
+            while there < end:
+                while here < end and order[here] >= 2 * kind:
+                    here += 1
+                slot, arrival, fill = -1, time, old < new
+                if here < end:
+                    slot = order[here]
                     arrival = ready(slot, before, lag, own, finish)
                     if arrival < 0.0:
                         break
                     if fill:
-                        enough = arrival - time >= patience * duration[waiting[oldest[rank]]]
-                        fill = (arrival > time and enough) or (change[slot] > 0 and alive[rank] >= most)
+                        enough = arrival > time and arrival - time >= patience * duration[waiting[old]]
+                        fill = enough or (change[slot] > 0 and held >= most)
                 if fill:
-                    slot, arrival = waiting[oldest[rank]], time
-                    oldest[rank] += 1
+                    slot, arrival = waiting[old], time
+                    old += 1
                 else:
-                    at[rank] += 1
+                    here += 1
                 if kind <= slot < 2 * kind:
-                    waiting[newest[rank]] = slot + kind
-                    newest[rank] += 1
-                alive[rank] += change[slot]
-                if alive[rank] > most:
+                    waiting[new] = slot + kind
+                    new += 1
+                held += change[slot]
+                if held > most:
                     return False, filled
-                start[slot] = max(time, arrival)
-                time = start[slot] + duration[slot]
+                time = max(time, arrival)
+                start[slot] = time
+                time += duration[slot]
                 finish[slot] = time
-                filled[to[rank]] = slot
-                to[rank] += 1
-                moved = True
-            clock[rank] = time
+                filled[there] = slot
+                there += 1
+            moved = moved or there > to[rank]
+            clock[rank], alive[rank], at[rank], to[rank], oldest[rank], newest[rank] = time, held, here, there, old, new
         up = not up
     return bool(np.all(to == first[1:])), filled
 

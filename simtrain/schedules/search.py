@@ -27,9 +27,10 @@ Ints = NDArray[np.integer[Any]]
 Floats = NDArray[np.float64]
 
 DOUBT = 0.03
+MOST_WIDENINGS = 60
 PATIENCE = (0.01, 0.5, 1.0)
-MOST_PLANS, PLAN_SLOTS, KEPT = 400, 1_500_000, 12
-MOST_TRIES, TRIED_SLOTS, STARTS = 20_000, 20_000_000, 6
+MOST_PLANS, PLAN_SLOTS, KEPT = 400, 1_200_000, 8
+MOST_TRIES, TRIED_SLOTS, STARTS = 20_000, 12_000_000, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,7 @@ def actions_of(
 
 
 def search(problem: Problem, known: Iterable[Sequence[Actions]] = ()) -> tuple[Actions, ...]:
-    """The best order found; no longer, in makespan or in span, than any of the ``known`` ones.
+    """The best order found, with the given costs no worse than any of the ``known`` ones.
 
     Raises:
         ScheduleError: costs do not fit the stages.
@@ -144,9 +145,8 @@ def search(problem: Problem, known: Iterable[Sequence[Actions]] = ()) -> tuple[A
     starts = sorted(distinct.values(), key=lambda one: one.rating)[:STARTS]
     tries = min(MOST_TRIES, TRIED_SLOTS // len(starts) // len(bench.cases[0].rank))
     found = [*distinct.values(), *(bench.refined(one, tries) for one in starts)]
-    bar = [min(one.rating[i] for one in rivals) if rivals else np.inf for i in (2, 3)]
-    allowed = [one for one in found if one.rating[2] <= bar[0] and one.rating[3] <= bar[1]]
-    best = min(allowed, key=lambda one: one.rating)
+    bar = min((one.rating[1] for one in rivals), default=np.inf)
+    best = min((one for one in found if one.rating[1] <= bar), key=lambda one: one.rating)
     kinds = (Action.F, Action.I, Action.W)
     return actions_of(best.order, best.first, problem.stages, problem.microbatches, kinds=kinds)
 
@@ -161,11 +161,12 @@ class Bench:
         even = np.broadcast_to(durations.mean(axis=0), durations.shape)
         skewed = even * np.array([[1.0], [1.2], [0.8]])
         given = self._slots(durations, problem.costs.comm)
-        others = [self._slots(case, lag) for case in (even, skewed) for lag in (0.0, 0.3 * mean)]
+        others = [self._slots(case, late) for case in (even, skewed) for late in (0.0, 0.3 * mean)]
         self.cases = (given, *others)
-        # Zero durations would leave open which of two slots comes first.
+        # Zero durations would leave open which of two slots comes first; beyond some latency more changes no order.
+        lag = min(problem.costs.comm / mean, 2.0 * problem.limit)
         self._models = {
-            False: self._slots(np.maximum(durations / mean, 1e-3), problem.costs.comm / mean),
+            False: self._slots(np.maximum(durations / mean, 1e-3), lag),
             True: self._slots(np.ones_like(durations), 0.0),
         }
 
@@ -178,7 +179,7 @@ class Bench:
         model = self._models[plan.equal]
         hops = np.repeat(plan.hops, self.problem.ranks)
         load = np.bincount(model.rank, model.duration).max() / self.microbatches
-        for widening in range(40):
+        for widening in range(MOST_WIDENINGS):
             period = load * plan.period * 1.25**widening
             targets = kernels.pattern(model, self.microbatches, hops, period)
             fits, order, first = kernels.insert(targets, period, self.microbatches, model)
@@ -199,6 +200,7 @@ class Bench:
         return Found(rating, order, first) if np.isfinite(rating[0]) else None
 
     def refined(self, found: Found, tries: int) -> Found:
+        """The order after ``tries`` moves, each kept where it does no harm."""
         order = found.order.copy()
         kernels.refine(order, found.first, self.cases, DOUBT, self.problem.span_weight, tries)
         return self.timed(order, found.first) or found
@@ -213,7 +215,7 @@ def _plans(problem: Problem) -> list[Plan]:
     seen: set[Plan] = set()
     ranking: list[tuple[tuple[float, ...], Plan]] = []
     random = np.random.default_rng(0)
-    for _ in range(min(MOST_PLANS, max(40, PLAN_SLOTS // len(bench.cases[0].rank)))):
+    for _ in range(min(MOST_PLANS, max(100, PLAN_SLOTS // len(bench.cases[0].rank)))):
         rank = min(int(random.exponential(1.0)), len(ranking) - 1)
         plan = queue.pop() if queue else _varied(ranking[rank][1], random)
         if plan in seen:

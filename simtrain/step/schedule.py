@@ -142,11 +142,9 @@ def live_chunks(report: ScheduleReport, rank: int, *, free_at: str = "W") -> tup
 def evaluate_many(order: Order, sets: list[SlotCosts]) -> Floats:
     """Makespans of one order under many cost sets, in one call; shape (sets,)."""
     pipeline = Pipeline(order)
-    program = pipeline.program()
     durations = np.stack([pipeline.durations(costs) for costs in sets])
-    far = pipeline.program(SlotCosts(comm=1.0)).lag_s
-    lags = np.array([costs.comm for costs in sets])[:, None] * far
-    return np.asarray(ends_of_many(program, durations, lags).max(axis=1))
+    comm = np.array([costs.comm for costs in sets])
+    return np.asarray(ends_of_many(pipeline.program(SlotCosts(comm=1.0)), durations, comm).max(axis=1))
 
 
 def timed(build: Any, repeat: int, costs: SlotCosts, engine: Engine) -> Mapping[str, float]:

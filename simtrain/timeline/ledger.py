@@ -121,7 +121,8 @@ class _Accounts:
         buckets["non_matmul"] += gpus * float(own[kind == Bucket.NON_MATMUL].sum())
         buckets["optimizer"] += gpus * float(own[kind == Bucket.OPTIMIZER].sum())
         buckets["host"] += gpus * float(own[kind == Bucket.HOST].sum())
-        buckets["comm_sms"] += gpus * float((busy - own).sum() + own[kind == Bucket.COMMUNICATION].sum())
+        slowed = np.where(busy - own > 1e-9 * busy, busy - own, 0.0)  # less is rounding of end - start
+        buckets["comm_sms"] += gpus * float(slowed.sum() + own[kind == Bucket.COMMUNICATION].sum())
         self.held_s[ops] += gpus * busy
 
     def _tail(self, rank: int, last_end: float, gpus: float) -> None:

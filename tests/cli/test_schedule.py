@@ -13,6 +13,7 @@ import pytest
 
 from simtrain import schedules
 from simtrain.cli.main import main
+from simtrain.step.schedule import evaluate_order
 from tests.orders import small_order
 from tests.report.pages import figures
 
@@ -269,3 +270,24 @@ def test_an_order_has_the_sizes_that_are_asked_for(run: Run) -> None:
     run("1f1b --csv order.csv")
     assert run("--order order.csv --ranks 8").err == "simtrain: order.csv: the order has ranks = 4, not 8\n"
     assert run("--order order.csv --ranks 4 --microbatches 8 --chunks 1 --json").document["makespan"] == 33
+
+
+def test_the_page_of_schedules_says_what_the_program_prints() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "schedules.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)`.* \| ([\d.]+%) \| ([\d.]+) \|$", page, re.MULTILINE)
+    assert sorted(name for name, _, _ in rows) == sorted(schedules.names())
+    for name, bubble, peak in rows:
+        report = evaluate_order(small_order(name, 8, 16))
+        assert (name, bubble) == (name, f"{report.bubble_fraction:.1%}")
+        assert (name, float(peak)) == (name, max(report.peak_chunks) / report.order.chunks)
+
+
+def test_the_examples_of_the_page_run(run: Run, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "schedules.md").read_text(encoding="utf-8")
+    for line in re.findall(r"^simtrain schedule (.*)$", page, re.MULTILINE):
+        assert run(line).status == 0, line
+    (example,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "order.json").write_text(example)
+    assert run("--order order.json --json").document["makespan"] == 3 * 3
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(compile(code, "schedules.md", "exec"), {})

@@ -114,7 +114,7 @@ def assert_legal(order: Order) -> None:
     assert max(peak_chunks(order)) <= order.chunks * FULL_STAGES[order.schedule](order.ranks)
 
 
-durations = st.one_of(st.just(0.0), st.floats(0.01, 100.0))
+durations = st.one_of(st.just(0.0), st.floats(0.01, 100.0), st.just(1e9))
 
 
 @st.composite
@@ -146,11 +146,13 @@ def test_no_worse_than_the_hand_made_schedules(name: str, costs: tuple[float, ..
     f, i, w, comm = costs
     for ranks, microbatches in ((1, 3), (3, 2), (4, 9), (6, 13)):
         order = schedules.get(name).order(ranks, microbatches, costs=SlotCosts(f, i, w, comm=comm))
-        found = evaluate(order, {"F": f, "I": i, "W": w, "comm": comm})
+        slots = {"F": f, "I": i, "W": w, "comm": comm}
+        weight = type(schedules.get(name)).span_weight
+        found = evaluate(order, slots)
         for rival in RIVALS[name]:
-            theirs = evaluate(schedules.get(rival).order(ranks, microbatches), {"F": f, "I": i, "W": w, "comm": comm})
-            assert found["makespan"] <= theirs["makespan"]
-            assert found["max_rank_span"] <= theirs["max_rank_span"]
+            theirs = evaluate(schedules.get(rival).order(ranks, microbatches), slots)
+            ours, best = (one["makespan"] + weight * one["max_rank_span"] for one in (found, theirs))
+            assert ours <= best + 1e-3 * theirs["makespan"]
 
 
 @pytest.mark.usefixtures("hasty")
