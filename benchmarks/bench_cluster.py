@@ -72,7 +72,9 @@ def main() -> None:
     built = time.perf_counter()
     timeline = compiled.simulate(lowered.program)
     done = time.perf_counter()
-    print(f"folded:   {lowered.program.size:>9,} operations, build {built - begin:.3f} s, simulate {done - built:.4f} s")
+    print(
+        f"folded:   {lowered.program.size:>9,} operations, build {built - begin:.3f} s, simulate {done - built:.4f} s"
+    )
     begin = time.perf_counter()
     prices, lowered = folded(parallel)
     whole = unfold(lowered, prices.placement)
@@ -82,7 +84,9 @@ def main() -> None:
     print(f"unfolded: {whole.program.size:>9,} operations, build {built - begin:.3f} s, simulate {done - built:.3f} s")
     difference = np.abs(every.end_s - timeline.end_s[whole.source]).max()
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"step {every.makespan_s:.4f} s, folded and unfolded differ by {difference:.1e} s, peak memory {memory:.2f} GiB")
+    print(
+        f"step {every.makespan_s:.4f} s, folded and unfolded differ by {difference:.1e} s, peak memory {memory:.2f} GiB"
+    )
     print(f"total {done - begin:.2f} s, building included (target 3 s and 1 GB; a C++ simulator: 162 CPU s, 2.1 GB)")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from simtrain.quantities import format_quantity
 from simtrain.report.palette import BUCKETS
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "catalogue_table",
+    "collective_table",
     "compare_rows",
     "compare_table",
     "difference_rows",
@@ -122,6 +123,21 @@ def topology_table(name: str, findings: Sequence[Finding]) -> Table:
     """Facts about a cluster's graph; problems are marked."""
     rows = [(item.name, item.value, "" if item.ok else "PROBLEM") for item in findings]
     return _table(("", name, ""), rows, left=(0, 1, 2))
+
+
+def collective_table(priced: Mapping[str, Any]) -> Table:
+    """What one collective takes, as ``simtrain topology --collective`` prices it."""
+    rows = [
+        ("GPUs", f"{priced['gpus']:,}"),
+        ("size", format_quantity(priced["bytes"], "bytes")),
+        ("time", format_quantity(priced["time_s"], "time")),
+        ("of which latency", format_quantity(priced["latency_s"], "time")),
+        ("bus bandwidth", format_quantity(priced["bus_bandwidth_bytes_per_s"], "bandwidth")),
+        ("algorithm, protocol", f"{priced['algorithm']}, {priced['protocol']}"),
+        ("bottleneck", f"{priced['bottleneck']}, {format_quantity(priced['bottleneck_bytes_per_s'], 'bandwidth')}"),
+        ("formula", priced["formula"]),
+    ]
+    return _table(("", priced["collective"]), rows, left=(0, 1))
 
 
 def catalogue_table(kind: str, rows: Sequence[Mapping[str, str]]) -> Table:

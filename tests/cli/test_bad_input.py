@@ -248,3 +248,19 @@ def refused(cli, folder: Path, arguments: tuple[str, ...], said: list[str]) -> N
     assert [text for text in said if text not in ran.err] == [], ran.err
     assert "Traceback" not in ran.err
     assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--collective", "all_reduc"), "Did you mean 'all_reduce'"),
+        (("--collective", "all_reduce", "--gpus", "17"), "2 to 16"),
+        (("--collective", "send_recv"), "one sends, one receives"),
+        (("--collective", "all_reduce", "--bytes", "64"), "has no unit"),
+    ],
+)
+def test_a_collective_that_cannot_be_priced(cli, words, said) -> None:
+    ran = cli("topology", "2x-hgx-h100", *words)
+    assert ran.status == 2
+    assert ran.out == ""
+    assert said in ran.err

@@ -324,3 +324,18 @@ def test_help_and_version(cli) -> None:
         assert re.search(rf"^  {command} .*\.$", ran.out, re.MULTILINE), command
         assert cli(command, "--help").status == 0
     assert re.fullmatch(r"simtrain \d+\.\d+\.\d+\n", cli("--version").out)
+
+
+def test_topology_prices_a_collective(cli) -> None:
+    document = cli("topology", "2x-hgx-h100", "--collective", "all_to_all", "--bytes", "64 MiB", "--json").document
+    priced = document["collective"]
+    assert priced["gpus"] == 16
+    assert priced["bytes"] == 64 * 2**20
+    assert 0 < priced["latency_s"] < priced["time_s"]
+    assert priced["bus_bandwidth_bytes_per_s"] == pytest.approx(15 / 16 * priced["bytes"] / priced["time_s"])
+    inside = cli("topology", "2x-hgx-h100", "--collective", "all_to_all", "--gpus", "8", "--json").document[
+        "collective"
+    ]
+    assert inside["time_s"] < priced["time_s"]
+    assert "NIC" in priced["bottleneck"]
+    assert "bus bandwidth" in cli("topology", "2x-hgx-h100", "--collective", "all_reduce").out
