@@ -31,7 +31,8 @@ LAYERS, MICROBATCHES, MIB = 10, 16, 2.0**20
 
 def prices_of(parallel: Parallel) -> tuple[PriceList, StepPrices]:
     cluster = load_cluster("256x-hgx-h100")
-    assert not isinstance(cluster.node, str) and isinstance(cluster.node.device, Device)
+    assert not isinstance(cluster.node, str)
+    assert isinstance(cluster.node.device, Device)
     kernels = KernelModel(cluster.node.device, "dense", "bf16")
     prices = PriceList(kernels, build(cluster), place(parallel, "tp-cp-dp-pp"), "nccl")
 

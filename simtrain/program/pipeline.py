@@ -6,8 +6,9 @@ stage s+1; W for its I.  What was made on another rank arrives ``comm`` later; l
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,10 @@ Floats = NDArray[np.float64]
 _PHASES = np.array(
     [Phase.FORWARD, Phase.BACKWARD_INPUT, Phase.BACKWARD_WEIGHT, Phase.BACKWARD_INPUT, Phase.FORWARD], dtype=np.int32
 )
+
+# The GNU allocator gives the top of its heap back to the system after each evaluation, and takes it page by page for
+# the next, which doubles the time of a short one.  Once it has freed a block of 16 MiB it keeps that much.
+np.empty(2**21)
 
 
 @dataclass(frozen=True)
@@ -49,49 +54,52 @@ class Pipeline:
         sizes = [len(actions) for actions in self.order.actions]
         return np.repeat(np.arange(self.order.ranks, dtype=np.int32), sizes)
 
+    @property
+    def crossings(self) -> int:
+        """How many dependencies come from another rank."""
+        return int(np.count_nonzero(self._structure[1]))
+
     @cached_property
-    def _structure(self) -> tuple[Program, NDArray[np.bool_]]:
-        """The Program without durations, and which dependencies come from another rank."""
+    def _structure(self) -> tuple[dict[str, Any], NDArray[np.bool_]]:
+        """The Program without durations and lags, and which dependencies come from another rank."""
         slots, n, ranks = self.slots, len(self.slots), self.order.ranks
         dep_ptr, dep, far = self._dependencies()
         each = np.arange(n + 1, dtype=np.int32)
         nothing = np.zeros(n)
         bounds = np.concatenate([[0], np.cumsum([len(actions) for actions in self.order.actions])]).astype(np.int32)
         fifo_ptr = np.repeat(bounds, STREAMS)[STREAMS - 1 :]  # only the compute lanes hold anything
-        program = Program(
-            ranks=ranks,
-            multiplicity=np.ones(ranks, dtype=np.int32),
-            stage_of_rank=np.arange(ranks, dtype=np.int32),
-            names=tuple(Action.__members__),
-            name=slots[:, 0],
-            phase=_PHASES[slots[:, 0]],
-            bucket=np.full(n, Bucket.NON_MATMUL, dtype=np.int32),
-            stage=slots[:, 1],
-            microbatch=slots[:, 2],
-            layer=np.full(n, -1, dtype=np.int32),
-            latency_s=nothing,
-            work_s=nothing,
-            useful_s=nothing,
-            bytes=nothing,
-            op_ptr=each,
-            lanes=self.rank * STREAMS,
-            fifo_ptr=fifo_ptr,
-            fifo=each[:-1],
-            dep_ptr=dep_ptr,
-            dep=dep,
-            lag_s=np.zeros(len(dep)),
-            flow=np.full(n, -1, dtype=np.int32),
-            flow_ptr=np.zeros(1, dtype=np.int32),
-            flow_edge=np.empty(0, dtype=np.int32),
-            flow_load=np.empty(0),
-        )
+        program = {
+            "ranks": ranks,
+            "multiplicity": np.ones(ranks, dtype=np.int32),
+            "stage_of_rank": np.arange(ranks, dtype=np.int32),
+            "names": tuple(Action.__members__),
+            "name": slots[:, 0],
+            "phase": _PHASES[slots[:, 0]],
+            "bucket": np.full(n, Bucket.NON_MATMUL, dtype=np.int32),
+            "stage": slots[:, 1],
+            "microbatch": slots[:, 2],
+            "layer": np.full(n, -1, dtype=np.int32),
+            "latency_s": nothing,
+            "useful_s": nothing,
+            "bytes": nothing,
+            "op_ptr": each,
+            "lanes": self.rank * STREAMS,
+            "fifo_ptr": fifo_ptr,
+            "fifo": each[:-1],
+            "dep_ptr": dep_ptr,
+            "dep": dep,
+            "flow": np.full(n, -1, dtype=np.int32),
+            "flow_ptr": np.zeros(1, dtype=np.int32),
+            "flow_edge": np.empty(0, dtype=np.int32),
+            "flow_load": np.empty(0),
+        }
         return program, far
 
     def program(self, costs: SlotCosts | None = None) -> Program:
         """The Program with these durations."""
         costs = costs or SlotCosts()
         structure, far = self._structure
-        return replace(structure, work_s=self.durations(costs), lag_s=np.where(far, costs.comm, 0.0))
+        return Program(**structure, work_s=self.durations(costs), lag_s=np.multiply(far, costs.comm, dtype=np.float64))
 
     def durations(self, costs: SlotCosts) -> Floats:
         """(n,) duration of each slot."""

@@ -20,6 +20,7 @@ class Interleaved1F1BEPOverlap(Grouped):
     name: ClassVar[str] = "interleaved_1f1b_ep_overlap"
     summary: ClassVar[str] = "interleaved 1F1B with each steady pair as one overlapped slot (Megatron-LM MoE overlap)"
     options: ClassVar[tuple[str, ...]] = ("group",)
+    default_chunks: ClassVar[int] = 2
 
     def check_settings(self, ranks: int, microbatches: int, chunks: int, **options: int | None) -> None:
         """Several chunks per rank, as Megatron-LM demands; groups as in interleaved 1F1B."""

@@ -91,7 +91,7 @@ def _report(order: Order, costs: SlotCosts, pipeline: Pipeline, timeline: Timeli
     busy = np.add.reduceat(timeline.program.work_s, bounds)
     spans = np.maximum.reduceat(timeline.end_s, bounds) - np.minimum.reduceat(timeline.start_s, bounds)
     makespan = timeline.makespan_s
-    program, kind = timeline.program, pipeline.slots[:, 0]
+    kind = pipeline.slots[:, 0]
     return ScheduleReport(
         order=order,
         costs=costs,
@@ -103,8 +103,7 @@ def _report(order: Order, costs: SlotCosts, pipeline: Pipeline, timeline: Timeli
         idle_in_span=tuple(np.maximum(spans - busy, 0.0).tolist()),
         peak_chunks=_peaks(kind, bounds, (Action.W, Action.B, Action.X)),
         peak_chunks_free_at_I=_peaks(kind, bounds, (Action.I, Action.B, Action.X)),
-        sends=float(np.count_nonzero(pipeline.rank[program.dep] != np.repeat(pipeline.rank, np.diff(program.dep_ptr))))
-        / order.microbatches,
+        sends=pipeline.crossings / order.microbatches,
     )
 
 
