@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from simtrain.layout.parallel import Parallel
 from simtrain.model.counts import (
+    attention_parameters_of_rank,
     embedding_parameters,
     final_norm_parameters,
     head_parameters,
@@ -15,6 +16,7 @@ from simtrain.model.counts import (
 from simtrain.model.operators import Kernel, LayerOperators
 from simtrain.scenario.layout import Layout
 from simtrain.scenario.model import Model
+from simtrain.scenario.part import Precision
 
 __all__ = [
     "EMBEDDING",
@@ -23,6 +25,7 @@ __all__ = [
     "HeldBytes",
     "StageActivations",
     "StageParameters",
+    "element_bytes",
     "parameter_bytes",
     "stage_activations",
     "stage_layers",
@@ -32,12 +35,17 @@ __all__ = [
 FRAMEWORK_BYTES = 1.0 * 2**30
 """CUDA context, NCCL buffers and allocator slack of one GPU: an assumption of 1 GiB, not a measurement."""
 
-_ADAM_BYTES = 12.0
-"""fp32 master weight and two fp32 moments (ZeRO, arXiv 1910.02054, section 3.1)."""
+_MOMENTS_BYTES, _MASTER_BYTES = 8.0, 4.0
+"""Adam's two fp32 moments, and the fp32 master of a 16-bit weight (ZeRO, arXiv 1910.02054, section 3.1)."""
 
 
 EMBEDDING, HEAD = -1, -2
 """Layer numbers of what comes before the first and after the last transformer layer."""
+
+
+def element_bytes(precision: Precision) -> float:
+    """Bytes of a weight, activation or gradient: tf32 rounds fp32 numbers as a matmul reads them; fp8 keeps 16 bits."""
+    return 4.0 if precision in ("fp32", "tf32") else 2.0
 
 
 def stage_layers(parallel: Parallel, stage: int) -> tuple[int, ...]:
@@ -70,10 +78,19 @@ class HeldBytes:
 
 @dataclass(frozen=True, slots=True)
 class StageActivations:
-    """Bytes one micro batch keeps from forward to backward on a stage, and what backward needs on top."""
+    """Bytes that one micro batch needs on a stage.
+
+    Attributes:
+        saved: from its forward to the end of its weight gradients.
+        backward_extra: on top while a full backward runs.
+        input_extra: on top while a backward for inputs runs alone.
+        remade: recomputed by that, and kept until the weight gradients have used it.
+    """
 
     saved: float
     backward_extra: float
+    input_extra: float
+    remade: float
 
 
 def stage_parameters(model: Model, parallel: Parallel, stage: int, layer: int) -> StageParameters:
@@ -85,7 +102,8 @@ def stage_parameters(model: Model, parallel: Parallel, stage: int, layer: int) -
             _head(model, alone=parallel.ends_apart) / parallel.tp + final_norm_parameters(model), 0.0
         )
     counts = layer_parameters(model, layer)
-    dense = (counts.attention + counts.mlp + counts.shared) / parallel.tp + counts.router + counts.norms
+    attention = attention_parameters_of_rank(model, parallel.tp)
+    dense = attention + (counts.mlp + counts.shared) / parallel.tp + counts.router + counts.norms
     return StageParameters(dense, counts.experts / (parallel.ep if parallel.ep > 1 else parallel.tp))
 
 
@@ -105,12 +123,12 @@ def parameter_bytes(model: Model, layout: Layout, parallel: Parallel, stages: It
     dp = parallel.dp * parallel.cp
     edp = parallel.replicas / parallel.ep if parallel.ep > 1 else dp
     full, sharded = total.dense + total.experts, total.dense / dp + total.experts / edp
-    weight = 4.0 if layout.precision == "fp32" else 2.0
-    gradient = 4.0 if layout.grad_precision == "fp32" else 2.0
+    weight, gradient = element_bytes(layout.precision), element_bytes(layout.grad_precision)
+    adam = _MOMENTS_BYTES + (_MASTER_BYTES if weight < _MASTER_BYTES else 0.0)
     return HeldBytes(
         weights=weight * (sharded if layout.zero == 3 else full),
         gradients=gradient * (sharded if layout.zero >= 2 else full),
-        optimizer=_ADAM_BYTES * (sharded if layout.zero >= 1 else full),
+        optimizer=adam * (sharded if layout.zero >= 1 else full),
         updated=sharded if layout.zero >= 1 else full,
     )
 
@@ -118,16 +136,25 @@ def parameter_bytes(model: Model, layout: Layout, parallel: Parallel, stages: It
 def stage_activations(stages: Sequence[Sequence[tuple[int, LayerOperators]]]) -> list[StageActivations]:
     """Activation bytes of one micro batch, by stage.
 
-    Backward holds what it recomputes for one layer at a time, beside what forward saved.
+    Backward holds what it recomputes for one layer at a time, beside what forward saved.  Where it is split, the
+    recomputed inputs of matmuls stay for the weight gradients.
     """
-    return [
-        StageActivations(
-            saved=sum(operators.saved_bytes for _, operators in stage),
-            backward_extra=max((_recomputed_bytes(operators) for _, operators in stage), default=0.0),
+    found = []
+    for stage in stages:
+        again = [_recomputed_bytes(operators) for _, operators in stage]
+        found.append(
+            StageActivations(
+                saved=sum(operators.saved_bytes for _, operators in stage),
+                backward_extra=max((total for total, _ in again), default=0.0),
+                input_extra=max((total - kept for total, kept in again), default=0.0),
+                remade=sum(kept for _, kept in again),
+            )
         )
-        for stage in stages
-    ]
+    return found
 
 
-def _recomputed_bytes(operators: LayerOperators) -> float:
-    return sum(op.saved_bytes for op in operators.backward if isinstance(op, Kernel) and op.recompute)
+def _recomputed_bytes(operators: LayerOperators) -> tuple[float, float]:
+    """What a layer's backward recomputes: all of it, and what the gradients of weights need of that."""
+    weights = {op.name for op in operators.backward if op.part == "W"}
+    again = [op for op in operators.backward if isinstance(op, Kernel) and op.recompute]
+    return sum(op.saved_bytes for op in again), sum(op.saved_bytes for op in again if f"{op.name}_wgrad" in weights)

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from simtrain.costs.memory import EMBEDDING, HEAD, parameter_bytes, stage_layers, stage_parameters
+from simtrain.costs.memory import EMBEDDING, HEAD, element_bytes, parameter_bytes, stage_layers, stage_parameters
 from simtrain.costs.prices import Priced, PriceList
 from simtrain.layout.parallel import Parallel
 from simtrain.model.layers import embedding_operators, head_operators, layer_kind, layer_operators
@@ -62,9 +62,9 @@ def shard_of(layout: Layout, workload: Workload, parallel: Parallel) -> Shard:
         cp=layout.cp,
         ep=layout.ep,
         sp=parallel.sp,
-        act_bytes=4.0 if layout.precision == "fp32" else 2.0,
-        weight_bytes=4.0 if layout.precision == "fp32" else 2.0,
-        grad_bytes=_gradient_bytes(layout),
+        act_bytes=element_bytes(layout.precision),
+        weight_bytes=element_bytes(layout.precision),
+        grad_bytes=element_bytes(layout.grad_precision),
         recompute=layout.recompute,
         attention=layout.attention,
     )
@@ -105,10 +105,6 @@ def price_step(
 ) -> StepPrices:
     """Price every operator of a step under ``order``."""
     return _StepPricer(prices, model, layout, shard, parallel, order).priced()
-
-
-def _gradient_bytes(layout: Layout) -> float:
-    return 4.0 if layout.grad_precision == "fp32" else 2.0
 
 
 @dataclass
@@ -152,7 +148,7 @@ class _StepPricer:
 
     def _reductions(self, stage: int) -> dict[int, tuple[Priced, ...]]:
         collective: Collective = "all_reduce" if self.layout.zero == 0 else "reduce_scatter"
-        return self._by_layer(stage, "gradient reduction", collective, _gradient_bytes(self.layout))
+        return self._by_layer(stage, "gradient reduction", collective, self.shard.grad_bytes)
 
     def _gathers(self, stage: int) -> dict[int, tuple[Priced, ...]]:
         return self._by_layer(stage, "weight gather", "all_gather", self.shard.weight_bytes)
@@ -197,13 +193,13 @@ class _StepPricer:
     def _mirror(self, rank: int) -> Priced:
         held = parameter_bytes(self.model, self.layout, self.parallel, self._rank_stages(rank))
         pairs = self.prices.placement.pairs(rank, self.parallel.pp - 1 - rank)
-        size = held.updated * _gradient_bytes(self.layout)
+        size = held.updated * self.shard.grad_bytes
         return self.prices.over("mirror reduction", f"mirror {rank}", "all_reduce", pairs, size)
 
     def _tied(self) -> Priced | None:
         """Tied embeddings live on the first and the last pipeline rank; their gradients are added up."""
         if not (self.model.tied_embeddings and self.parallel.ends_apart):
             return None
-        size = self.model.vocab / self.parallel.tp * self.model.hidden * _gradient_bytes(self.layout)
+        size = self.model.vocab / self.parallel.tp * self.model.hidden * self.shard.grad_bytes
         pairs = self.prices.placement.pairs(0, self.parallel.pp - 1)
         return self.prices.over("embedding reduction", "tied", "all_reduce", pairs, size)

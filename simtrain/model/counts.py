@@ -15,6 +15,7 @@ __all__ = [
     "LayerKind",
     "LayerParameters",
     "active_parameters",
+    "attention_parameters_of_rank",
     "embedding_parameters",
     "final_norm_parameters",
     "head_parameters",
@@ -82,6 +83,22 @@ def layer_parameters(model: Model, layer: int) -> LayerParameters:
     if model.moe is None or layer_kind(model, layer) == "dense":
         return LayerParameters(attention=attention, mlp=_mlp(model, model.ffn_hidden), norms=norms)
     return _moe(model, model.moe, attention, norms)
+
+
+def attention_parameters_of_rank(model: Model, tp: int) -> float:
+    """Attention parameters of one layer on one of ``tp`` tensor parallel ranks.
+
+    Compressions of latent attention are whole on every rank, and key-value heads fewer than ranks are repeated.
+    """
+    attention = model.attention
+    if isinstance(attention, LatentAttention):
+        down = (attention.q_lora_rank or 0) + attention.kv_lora_rank + attention.qk_rope_head_dim
+        repeated = (tp - 1) * model.hidden * down
+    else:
+        keys = attention.kv_heads or attention.heads
+        columns = 2 * keys * (attention.head_dim or model.hidden // attention.heads)
+        repeated = (max(tp // keys, 1) - 1) * columns * (model.hidden + attention.bias)
+    return (_attention(model) + repeated) / tp
 
 
 def embedding_parameters(model: Model) -> int:

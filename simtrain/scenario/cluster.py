@@ -36,7 +36,7 @@ class KernelEfficiency(Part):
     time = latency + max(flops / (peak * compute), bytes / (memory_bandwidth * memory))
     """
 
-    compute: Share | None = None
+    compute: Annotated[float, Field(gt=0, le=1)] | None = None
     """Share of the dense peak this class reaches; absent for kernels bound by memory alone."""
     memory: Share
     """Share of the memory bandwidth this class reaches."""

@@ -175,6 +175,10 @@ def _too_short(detail: ErrorDetails, keys: Keys, schema: type[Part], document: D
     return f"= {_show(detail['input'])} is too short; it needs at least {detail['ctx']['min_length']}"
 
 
+def _impossible(detail: ErrorDetails, keys: Keys, schema: type[Part], document: Document) -> str:
+    return f"cannot be: {detail['ctx']['message']}"
+
+
 def _allowed(name: str, valid: list[str]) -> str:
     close = nearest(name, valid)
     hint = f" (did you mean {close!r}?)" if close else ""
@@ -183,6 +187,7 @@ def _allowed(name: str, valid: list[str]) -> str:
 
 _DESCRIBERS: dict[str, Callable[[ErrorDetails, Keys, type[Part], Document], str]] = {
     "extra_forbidden": _unknown_key,
+    "impossible": _impossible,
     "literal_error": _literal,
     "missing": _missing,
     "too_short": _too_short,

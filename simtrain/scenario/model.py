@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from simtrain.scenario.part import Part
 
 __all__ = ["Attention", "GroupedQueryAttention", "LatentAttention", "MixtureOfExperts", "Model"]
 
 Positive = Annotated[int, Field(ge=1)]
+
+
+def _refuse(message: str) -> None:
+    raise PydanticCustomError("impossible", "{message}", {"message": message})
 
 
 class GroupedQueryAttention(Part):
@@ -26,6 +31,12 @@ class GroupedQueryAttention(Part):
     """Biases on the query, key and value projections."""
     window: Positive | None = None
     """Sliding window in tokens."""
+
+    @model_validator(mode="after")
+    def _groups_are_equal(self) -> GroupedQueryAttention:
+        if self.heads % (self.kv_heads or self.heads):
+            _refuse(f"kv_heads = {self.kv_heads} does not divide heads = {self.heads}")
+        return self
 
 
 class LatentAttention(Part):
@@ -57,7 +68,13 @@ class MixtureOfExperts(Part):
     every: Positive = 1
     """Experts in every n-th layer, a dense MLP in the others."""
     max_nodes_per_token: int | None = None
-    """Node-limited routing: a token's experts lie on at most this many nodes."""
+    """Node-limited routing: a token's experts lie on at most this many nodes; not used by the simulation yet."""
+
+    @model_validator(mode="after")
+    def _enough_experts(self) -> MixtureOfExperts:
+        if self.top_k > self.experts:
+            _refuse(f"top_k = {self.top_k} is more than experts = {self.experts}")
+        return self
 
 
 class Model(Part):
@@ -81,3 +98,13 @@ class Model(Part):
     """Dropout masks are kept for backward (GPT-3 and Megatron models of 2019 to 2022)."""
     moe: MixtureOfExperts | None = None
     source: str
+
+    @model_validator(mode="after")
+    def _heads_are_whole(self) -> Model:
+        attention = self.attention
+        if isinstance(attention, GroupedQueryAttention) and not attention.head_dim and self.hidden % attention.heads:
+            _refuse(
+                f"attention.heads = {attention.heads} does not divide hidden = {self.hidden}; "
+                "give attention.head_dim, or another number of heads"
+            )
+        return self

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from simtrain.jit import available
 from simtrain.schedules import kernels
 from simtrain.schedules.base import Actions
 from simtrain.schedules.kernels import Slots
@@ -143,7 +144,7 @@ def search(problem: Problem, known: Iterable[Sequence[Actions]] = ()) -> tuple[A
     found = [*rivals, *_some(bench.grown(plan) for plan in _plans(problem))]
     distinct = {one.rating: one for one in found}
     starts = sorted(distinct.values(), key=lambda one: one.rating)[:STARTS]
-    tries = min(MOST_TRIES, TRIED_SLOTS // len(starts) // len(bench.cases[0].rank))
+    tries = int(_effort() * min(MOST_TRIES, TRIED_SLOTS // len(starts) // len(bench.cases[0].rank)))
     found = [*distinct.values(), *(bench.refined(one, tries) for one in starts)]
     bar = min((one.rating[1] for one in rivals), default=np.inf)
     best = min((one for one in found if one.rating[1] <= bar), key=lambda one: one.rating)
@@ -215,7 +216,7 @@ def _plans(problem: Problem) -> list[Plan]:
     seen: set[Plan] = set()
     ranking: list[tuple[tuple[float, ...], Plan]] = []
     random = np.random.default_rng(0)
-    for _ in range(min(MOST_PLANS, max(100, PLAN_SLOTS // len(bench.cases[0].rank)))):
+    for _ in range(int(_effort() * min(MOST_PLANS, max(100, PLAN_SLOTS // len(bench.cases[0].rank))))):
         rank = min(int(random.exponential(1.0)), len(ranking) - 1)
         plan = queue.pop() if queue else _varied(ranking[rank][1], random)
         if plan in seen:
@@ -225,6 +226,11 @@ def _plans(problem: Problem) -> list[Plan]:
         if found:
             insort(ranking, (found.rating, plan))
     return [plan for _, plan in ranking[:KEPT]]
+
+
+def _effort() -> float:
+    """Share of the work to do: loops that are not compiled take far longer."""
+    return 1.0 if available() else 0.07
 
 
 def _some(found: Iterable[Found | None]) -> list[Found]:

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simtrain.costs.memory import FRAMEWORK_BYTES, StageActivations, parameter_bytes, stage_parameters
+from simtrain.costs.memory import (
+    FRAMEWORK_BYTES,
+    StageActivations,
+    element_bytes,
+    parameter_bytes,
+    stage_layers,
+    stage_parameters,
+)
 from simtrain.layout.parallel import Parallel
 from simtrain.program.lower import Lowered
 from simtrain.program.timeline import Timeline
@@ -56,11 +63,14 @@ def replay_peak(actions: NDArray[np.int32], activations: Sequence[StageActivatio
     live = peak = 0.0
     for kind, stage, _, other, _ in actions.tolist():
         backward = activations[other if kind == Action.X else stage]
+        extra = {Action.F: 0.0, Action.I: backward.input_extra, Action.W: 0.0}.get(kind, backward.backward_extra)
         if kind in (Action.F, Action.X):
             live += activations[stage].saved
-        peak = max(peak, live + (backward.backward_extra if kind in (Action.I, Action.B, Action.X) else 0.0))
+        if kind == Action.I:
+            live += backward.remade
+        peak = max(peak, live + extra)
         if kind in (Action.W, Action.B, Action.X):
-            live -= backward.saved
+            live -= backward.saved + (backward.remade if kind == Action.W else 0.0)
     return peak
 
 
@@ -77,7 +87,7 @@ def memory_report(
     """Peak, parts and curve of each pipeline rank.
 
     A micro batch's activations live from the start of its forward to the end of its weight gradients; what
-    backward needs on top lives while the backward runs.
+    backward needs on top lives while the backward runs, or for as long as the weight gradients need it.
     """
     layout = scenario.layout
     peaks, times, curves = [], [], []
@@ -108,16 +118,15 @@ def _curve(
     times, deltas = [], []
     for _, kind, stage, _, first, last in actions.tolist():
         begin, end = timeline.start_s[first], timeline.end_s[last]
-        kept, extra = activations[stage].saved, activations[stage].backward_extra
-        if kind == Action.F:
-            times.append(begin)
-            deltas.append(kept)
-        if kind in (Action.I, Action.B):
-            times += [begin, end]
-            deltas += [extra, -extra]
-        if kind in (Action.W, Action.B):
-            times.append(end)
-            deltas.append(-kept)
+        held = activations[stage]
+        at_begin, at_end = {
+            Action.F: (held.saved, 0.0),
+            Action.I: (held.remade + held.input_extra, -held.input_extra),
+            Action.W: (0.0, -held.saved - held.remade),
+            Action.B: (held.backward_extra, -held.saved - held.backward_extra),
+        }[Action(kind)]
+        times += [begin, end]
+        deltas += [at_begin, at_end]
     return live_bytes(times, deltas, base)
 
 
@@ -125,15 +134,16 @@ def _gather_buffers(model: Model, layout: Layout, parallel: Parallel, stages: Se
     """Full layers that ZeRO-2 and 3 hold for a while.
 
     Gradients of the layer in backward and of the one being reduced; with ZeRO-3 also the gathered weights of the
-    layer that computes and of the next.
+    layer that computes and of the next.  Embedding and head are layers too; after the last layer comes the first of
+    the next micro batch.
     """
     if layout.zero < 2:
         return 0.0
-    sizes = [
-        parameters.dense + parameters.experts
-        for stage in stages
-        for layer in parallel.stage_layers[stage]
-        for parameters in [stage_parameters(model, parallel, stage, layer)]
-    ]
-    gradient = 4.0 if layout.grad_precision == "fp32" else 2.0
-    return 2.0 * max(sizes, default=0.0) * (gradient + (2.0 if layout.zero == 3 else 0.0))
+    most = 0.0
+    for stage in stages:
+        held = [stage_parameters(model, parallel, stage, layer) for layer in stage_layers(parallel, stage)]
+        sizes = [parameters.dense + parameters.experts for parameters in held]
+        most = max([most, *(a + b for a, b in zip(sizes, [*sizes[1:], *sizes[:1]], strict=True))])
+    return most * (
+        element_bytes(layout.grad_precision) + (element_bytes(layout.precision) if layout.zero == 3 else 0.0)
+    )

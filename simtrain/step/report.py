@@ -23,7 +23,7 @@ class MemoryReport:
     Attributes:
         capacity_bytes: what a GPU has.
         peak_bytes: (pp,) peak over the step.
-        parts: bytes by part (weights, gradients, optimizer, activations, logits, buffers, framework), each (pp,).
+        parts: bytes by part (weights, gradients, optimizer, activations, buffers, framework), each (pp,).
         peak_time_s: (pp,) when the peak is reached.
         curve: per pipeline rank (times_s, bytes), a step function.
     """

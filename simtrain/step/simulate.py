@@ -14,7 +14,7 @@ from simtrain.engines import simulate
 from simtrain.errors import LayoutError
 from simtrain.layout.parallel import Parallel, plan_parallel
 from simtrain.layout.placement import Placement, place
-from simtrain.model.flops import model_flops_per_token
+from simtrain.model.flops import model_flops_per_token, model_flops_utilisation
 from simtrain.model.operators import Shard
 from simtrain.program.lower import Lowered, lower
 from simtrain.program.timeline import Timeline
@@ -94,6 +94,7 @@ def report_step(plan: Plan, timeline: Timeline) -> StepReport:
     peak = _bf16_peak(plan.device, scenario.cluster.peaks)
     flops = model_flops_per_token(plan.model, workload.sequence_length)
     causal = model_flops_per_token(plan.model, workload.sequence_length, causal=True)
+    mfu = model_flops_utilisation(per_gpu, flops, peak)
     recomputed = _recomputed_flops(plan) / (gpus * step_s * peak)
     return StepReport(
         scenario=scenario,
@@ -102,9 +103,9 @@ def report_step(plan: Plan, timeline: Timeline) -> StepReport:
         tokens_per_s=tokens_per_s,
         tokens_per_s_per_gpu=per_gpu,
         model_tflops_per_gpu=per_gpu * flops / 1e12,
-        mfu=per_gpu * flops / peak,
-        mfu_causal=per_gpu * causal / peak,
-        hfu=per_gpu * flops / peak + recomputed,
+        mfu=mfu,
+        mfu_causal=model_flops_utilisation(per_gpu, causal, peak),
+        hfu=mfu + recomputed,
         bubble_fraction=sum(waterfall[key] for key in ("bubble_warmup", "bubble_steady", "bubble_cooldown")),
         waterfall=waterfall,
         memory=_memory(plan, timeline),

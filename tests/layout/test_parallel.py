@@ -34,6 +34,7 @@ def test_stages_of_an_interleaved_or_uneven_split_hold_consecutive_layers() -> N
     assert plan_parallel(small("layout.layers_per_stage=[0, 4]")).stage_layers == ((), (0, 1, 2, 3))
 
 
+HEADS_OF_128 = ("workload.model.attention.head_dim=128",)
 REFUSED = {
     "product without dp": (
         ("layout.tp=4", "layout.pp=8"),
@@ -42,11 +43,11 @@ REFUSED = {
     "product with dp": (("layout.dp=3",), ["layout.dp = 3", "= 12", "16 GPUs", "layout.dp = 4 would fit"]),
     "no dp fits": (("layout.dp=2", "layout.pp=3"), ["layout.dp = 2", "no layout.dp fits", "must divide 16"]),
     "heads": (
-        ("workload.model.attention.heads=6", "layout.tp=4"),
+        ("workload.model.attention.heads=6", "workload.model.attention.kv_heads=6", *HEADS_OF_128, "layout.tp=4"),
         ["layout.tp = 4", "attention.heads = 6", "1, 2, 3, 6"],
     ),
     "kv heads": (
-        ("workload.model.attention.kv_heads=6", "workload.model.attention.heads=24", "layout.tp=4"),
+        ("workload.model.attention.kv_heads=6", "workload.model.attention.heads=24", *HEADS_OF_128, "layout.tp=4"),
         ["layout.tp = 4", "kv_heads = 6", "1, 2, 3, 6"],
     ),
     "mlp": (("workload.model.ffn_hidden=11006", "layout.tp=4"), ["layout.tp = 4", "ffn_hidden = 11006", "1, 2"]),

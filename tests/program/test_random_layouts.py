@@ -19,11 +19,10 @@ CHOICES = {
     "layout.tp": (1, 2, 4),
     "layout.cp": (1, 1, 2),
     "layout.pp": (1, 2, 4),
-    "layout.vpp": (1, 2),
     "layout.zero": (0, 1, 2, 3),
     "layout.recompute": ("none", "selective", "full"),
     "layout.micro_batch": (1, 2),
-    "layout.schedule": ("1f1b", "gpipe", "interleaved_1f1b"),
+    "layout.schedule": ("1f1b", "gpipe", "interleaved_1f1b", "zb1p", "zbv"),
     "layout.rank_order": ("tp-cp-dp-pp", "tp-cp-pp-dp", "tp-pp-cp-dp"),
     "layout.attention": ("flash", "unfused"),
     "layout.blocking_sends": ("false", "true"),
@@ -37,7 +36,7 @@ CHOICES = {
 def scenarios(draw: st.DrawFn) -> Scenario:
     """A layout of 8 or 16 GPUs that is valid but for what its schedule refuses."""
     chosen = {key: draw(st.sampled_from(values)) for key, values in CHOICES.items()}
-    chosen["layout.vpp"] = 2 if chosen["layout.schedule"] == "interleaved_1f1b" else 1
+    chosen["layout.vpp"] = 2 if chosen["layout.schedule"] in ("interleaved_1f1b", "zbv") else 1
     model = draw(st.sampled_from(["llama2-7b", "mixtral-8x7b"]))
     if model == "mixtral-8x7b":
         chosen["layout.ep"] = draw(st.sampled_from([1, 2, 4]))

@@ -9,6 +9,7 @@ import pytest
 
 from simtrain.errors import InputError, ScenarioError
 from simtrain.scenario.load import load, load_study
+from tests.scenario.conftest import MODEL
 
 BAD_VALUES = {
     "literal misspelt": ("layout.recompute", "fulll", ["'fulll'", "none, selective, full", "did you mean 'full'?"]),
@@ -41,6 +42,27 @@ BAD_VALUES = {
     "unknown kind": ("workload.model.attention", {"kind": "mqa"}, ["kind = 'mqa'", "gqa, mla", "did you mean 'mla'?"]),
     "kind missing": ("cluster.node.links", {"pcie": 1}, ["no key 'kind'", "nvswitch, mesh, pcie"]),
     "precision misspelt": ("cluster.node.device.peaks", {"bf61": "1 TFLOPS"}, ["bf61", "did you mean 'bf16'?"]),
+    "kernel above its peak": ("cluster.node.device.kernels.gemm.compute", 1.2, ["= 1.2", "at most 1"]),
+    "unequal key-value groups": (
+        "workload.model.attention",
+        {"kind": "gqa", "heads": 8, "kv_heads": 3},
+        ["workload.model.attention", "kv_heads = 3 does not divide heads = 8"],
+    ),
+    "more key-value heads": (
+        "workload.model.attention",
+        {"kind": "gqa", "heads": 8, "kv_heads": 16},
+        ["kv_heads = 16 does not divide heads = 8"],
+    ),
+    "part of a head": (
+        "workload.model",
+        MODEL | {"attention": {"kind": "gqa", "heads": 7}},
+        ["workload.model", "heads = 7 does not divide hidden = 512", "attention.head_dim"],
+    ),
+    "more experts a token": (
+        "workload.model.moe",
+        {"experts": 4, "top_k": 5, "expert_ffn_hidden": 64},
+        ["workload.model.moe", "top_k = 5 is more than experts = 4"],
+    ),
     "unknown name of a node": ("cluster.node", "no-such-node", ["'no-such-node'", "no node is called"]),
     "unknown name of a model": ("workload.model", "no-such-model", ["'no-such-model'", "no model is called"]),
     "no such file": ("workload.model", "./none.yaml", ["'./none.yaml'", "no model file"]),
