@@ -58,7 +58,7 @@ def main() -> None:
     if hasattr(signal, "SIGPIPE"):  # end quietly when the reader goes away, as `| head` does
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
-        app()
+        app(prog_name="simtrain")
     except SimtrainError as error:
         print(f"simtrain: {error}", file=sys.stderr)
         sys.exit(error.exit_status)

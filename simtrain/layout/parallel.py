@@ -140,6 +140,11 @@ def _check_model(layout: Layout, model: Model, sequence: int, prefix: str) -> No
                 f"workload.model.attention.kv_heads = {kv_heads}; allowed: {_choices(kv_heads)}"
             )
     _must_divide("layout.tp", layout.tp, "workload.model.ffn_hidden", model.ffn_hidden, prefix)
+    if model.learned_positions and sequence > model.learned_positions:
+        raise LayoutError(
+            f"{prefix}workload.sequence_length = {sequence} is longer than the model's position table; "
+            f"allowed: up to workload.model.learned_positions = {model.learned_positions}"
+        )
     _must_divide("layout.cp", layout.cp, "workload.sequence_length", sequence, prefix)
     if layout.sp and layout.tp == 1:
         raise LayoutError(f"{prefix}layout.sp = true needs layout.tp above 1: it shares the tensor parallel group")
@@ -158,6 +163,11 @@ def _check_experts(layout: Layout, model: Model, dp: int, prefix: str) -> None:
         return
     if model.moe is None:
         raise LayoutError(f"{prefix}layout.ep = {layout.ep}, but the model has no experts; allowed: 1")
+    if layout.tp > 1 and layout.sp is False:
+        raise LayoutError(
+            f"{prefix}layout.sp = false with layout.tp = {layout.tp} and layout.ep = {layout.ep}: every tensor "
+            "parallel rank would repeat the experts' work; allowed: layout.sp = true"
+        )
     _must_divide("layout.ep", layout.ep, "workload.model.moe.experts", model.moe.experts, prefix)
     ranks = dp * layout.cp * layout.tp
     _must_divide("layout.ep", layout.ep, "GPUs of one pipeline rank (tp * cp * dp)", ranks, prefix)

@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from simtrain import schedules
 from simtrain.costs.memory import stage_activations
 from simtrain.costs.step import shard_of, stage_operators
 from simtrain.errors import InputError, LayoutError
@@ -19,9 +20,11 @@ from simtrain.scenario.cluster import Device, Node
 from simtrain.scenario.layout import Layout
 from simtrain.scenario.model import Model
 from simtrain.scenario.scenario import Scenario
+from simtrain.schedules.cost_driven import CostDriven
 from simtrain.step.memory import held_bytes, replay_peak
 from simtrain.step.order import pipeline_order
 from simtrain.step.report import MemoryReport
+from simtrain.step.simulate import plan_step
 
 __all__ = ["Advice", "NearestFit", "fit_advice", "largest_micro_batch", "nearest_fit", "peak_bytes"]
 
@@ -37,13 +40,19 @@ class NearestFit:
     peak_bytes: float
 
 
-def peak_bytes(scenario: Scenario) -> tuple[float, ...]:
-    """Peak of the worst GPU of each pipeline rank, in bytes."""
+def peak_bytes(scenario: Scenario, *, searched: bool = False) -> tuple[float, ...]:
+    """Peak of the worst GPU of each pipeline rank, in bytes.
+
+    Args:
+        scenario: a resolved scenario.
+        searched: let a cost-driven schedule search with this scenario's costs, as a simulated step does; slower.
+            Without it the search assumes equal slots.  Other schedules have one order only.
+    """
     parallel = plan_parallel(scenario)
     layout, model = scenario.layout, scenario.workload.model
     if not isinstance(model, Model):
         raise LayoutError("workload.model is a name; load the scenario first")
-    order = pipeline_order(scenario, parallel)
+    order = plan_step(scenario).order if searched else pipeline_order(scenario, parallel)
     shard = shard_of(layout, scenario.workload, parallel)
     activations = stage_activations(stage_operators(model, shard, parallel))
     peaks = []
@@ -69,7 +78,7 @@ def largest_micro_batch(scenario: Scenario) -> int:
     for micro in (m for m in range(1, sequences + 1) if sequences % m == 0):
         changed = _with(scenario, micro_batch=micro)
         try:
-            fits = max(peak_bytes(changed)) <= capacity_bytes(scenario)
+            fits = _fitting_peak(changed) is not None
         except InputError:  # too few micro batches for the schedule
             continue
         if not fits:
@@ -80,17 +89,24 @@ def largest_micro_batch(scenario: Scenario) -> int:
 
 def nearest_fit(scenario: Scenario) -> NearestFit | None:
     """The layout that fits with the smallest change: recompute, micro batch, ZeRO, then wider tp or pp."""
-    capacity = capacity_bytes(scenario)
     for changes in itertools.islice(_changes(scenario), 600):
         candidate = _with(scenario, **changes)
         try:
-            peak = max(peak_bytes(candidate))
+            peak = _fitting_peak(candidate)
         except InputError:
             continue
-        if peak <= capacity:
+        if peak is not None:
             typed = tuple(f"layout.{k}={'null' if v is None else v}" for k, v in changes.items())
             return NearestFit(candidate.layout, typed, peak)
     return None
+
+
+def _fitting_peak(scenario: Scenario) -> float | None:
+    """Peak in bytes where the scenario fits; None where it does not."""
+    peak = max(peak_bytes(scenario))
+    if peak <= capacity_bytes(scenario) and isinstance(schedules.get(scenario.layout.schedule), CostDriven):
+        peak = max(peak_bytes(scenario, searched=True))
+    return peak if peak <= capacity_bytes(scenario) else None
 
 
 def _with(scenario: Scenario, **changes: object) -> Scenario:

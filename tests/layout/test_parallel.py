@@ -6,6 +6,7 @@ import pytest
 
 from simtrain.errors import LayoutError
 from simtrain.layout.parallel import gpus_of, plan_parallel
+from simtrain.scenario.load import load
 from tests.small import small
 
 
@@ -111,3 +112,22 @@ def test_names_must_be_loaded_first() -> None:
     workload = scenario.workload.model_copy(update={"model": "llama2-7b"})
     with pytest.raises(LayoutError, match=r"workload\.model is a name"):
         plan_parallel(scenario.model_copy(update={"workload": workload}))
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "said"),
+    [
+        ("mixtral-8x7b", ("layout.tp=4", "layout.ep=8", "layout.sp=false"), "layout.sp = false with layout.tp = 4"),
+        (
+            "llama2-7b",
+            ("workload.model.learned_positions=1024",),
+            "allowed: up to workload.model.learned_positions = 1024",
+        ),
+    ],
+)
+def test_what_would_repeat_work_or_run_off_the_table_is_refused(
+    model: str, changes: tuple[str, ...], said: str
+) -> None:
+    scenario = load({"cluster": "2x-hgx-h100", "workload": model}, *changes)
+    with pytest.raises(LayoutError, match=said.replace(".", r"\.")):
+        plan_parallel(scenario)

@@ -225,3 +225,12 @@ def test_a_name_must_be_loaded_first() -> None:
     unloaded = scenario.model_copy(update={"cluster": scenario.cluster.model_copy(update={"node": "hgx-h100"})})
     with pytest.raises(st.LayoutError, match=r"cluster\.node is a name"):
         fit.capacity_bytes(unloaded)
+
+
+def test_a_searched_order_gives_the_peak_of_the_step() -> None:
+    layout = {"tp": 4, "pp": 4, "vpp": 2, "schedule": "zbv_auto"}
+    scenario = st.load(
+        {"cluster": "2x-hgx-h100", "workload": {"extends": "llama3-8b", "global_batch": 16}, "layout": layout}
+    )
+    simulated = st.simulate_step(scenario).memory.peak_bytes
+    assert fit.peak_bytes(scenario, searched=True) == pytest.approx(simulated)
