@@ -82,8 +82,14 @@ def say(text: str) -> None:
 
 
 def notes(step: StepReport) -> None:
-    """Say which prices are missing from a step's bill."""
-    for line in step.job.unknown:
+    """Say which prices are missing from a step's bill, and why an MFU above 1 is no defect."""
+    lines = list(step.job.unknown)
+    if step.mfu > 1.0:
+        lines.append(
+            f"MFU {step.mfu:.2f} is above 1: it is counted against the bf16 peak, with attention in full and the "
+            "input embedding as if it were a matmul"
+        )
+    for line in lines:
         say(f"simtrain: note: {step.scenario.name}: {line}")
 
 

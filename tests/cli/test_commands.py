@@ -339,3 +339,12 @@ def test_topology_prices_a_collective(cli) -> None:
     assert inside["time_s"] < priced["time_s"]
     assert "NIC" in priced["bottleneck"]
     assert "bus bandwidth" in cli("topology", "2x-hgx-h100", "--collective", "all_reduce").out
+
+
+def test_an_mfu_above_1_is_explained(cli) -> None:
+    changes = ("global_batch=32", "sequence_length=65536", "model=llama2-7b", "model.attention.window=512")
+    words = [word for change in changes for word in ("--set", f"workload.{change}")]
+    ran = cli("run", "llama2-70b-on-344-h100", "--set", "cluster.nodes=2", *words, "--set", "layout.vpp=1", "--json",
+              "--set", "layout.schedule=1f1b", "--set", "layout.recompute=full")  # fmt: skip
+    assert ran.document["step"]["mfu"] > 1.0
+    assert "is above 1" in ran.err
