@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shlex
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer.main
 
 from simtrain.cli.main import app
 from simtrain.scenario.load import load, load_cluster, load_study
+from tests.documentation import figures_module
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -21,10 +21,7 @@ LOADERS = {"compare": load_study, "topology": load_cluster}
 
 @pytest.fixture(scope="module")
 def figures():
-    spec = importlib.util.spec_from_file_location("documentation_figures", ROOT / "docs" / "figures.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return figures_module()
 
 
 def commands(text: str) -> list[list[str]]:

@@ -120,7 +120,7 @@ class KernelModel:
 
 
 def _peak(device: Device, peaks: Literal["dense", "advertised"], precision: Precision) -> float:
-    known = device.peaks | device.advertised_peaks if peaks == "advertised" else device.peaks
+    known = device.known_peaks(peaks)
     if precision not in known:
         raise ScenarioError(
             f"layout.precision = {precision}: {device.title} has no {precision} matmul; "

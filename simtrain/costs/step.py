@@ -117,6 +117,7 @@ class _StepPricer:
     order: Order
 
     def priced(self) -> StepPrices:
+        """Everything the step runs."""
         stages = stage_operators(self.model, self.shard, self.parallel)
         price = self.prices.operators
         ranks = range(self.parallel.pp)

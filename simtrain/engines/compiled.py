@@ -171,6 +171,7 @@ def _replay_many(
     ends: Floats,
 ) -> None:
     """Turn every row of durations in ``ends`` into ends, visiting operations in ``order``."""
+    # NOTE: the start of an operation is worked out here as in _visit; one function for both took a third longer.
     for which in range(len(ends)):
         free_s = np.zeros(lane_count)
         end_s, stretch = ends[which], scale[which]

@@ -97,6 +97,15 @@ class Device(Part):
             raise PydanticCustomError("peaks", "bf16 or fp16 is missing, which MFU is counted against")
         return peaks
 
+    def known_peaks(self, which: Literal["dense", "advertised"]) -> dict[Precision, float]:
+        """Peaks in FLOP/s by precision; ``advertised`` puts the figures often quoted over the dense ones."""
+        return self.peaks | self.advertised_peaks if which == "advertised" else self.peaks
+
+    def bf16_peak(self, which: Literal["dense", "advertised"]) -> float:
+        """Peak of 16-bit matmuls in FLOP/s, which MFU is counted against."""
+        peaks = self.known_peaks(which)
+        return peaks.get("bf16") or peaks["fp16"]
+
 
 class Link(Part):
     """One full-duplex link: figures are for one direction."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from simtrain.errors import ScenarioError
 from simtrain.model.rules import tensor_parallel_bound
 from simtrain.scenario.cluster import Device, MeshLinks, Node, PcieTree
 from simtrain.scenario.model import Model
-from simtrain.scenario.part import Precision
 from simtrain.step.report import StepReport
 
 __all__ = ["TensorParallelRule", "tensor_parallel_rule"]
@@ -52,8 +50,8 @@ def tensor_parallel_rule(step: StepReport) -> TensorParallelRule:
     node, model = scenario.cluster.node, scenario.workload.model
     if not (isinstance(node, Node) and isinstance(node.device, Device) and isinstance(model, Model)):
         raise ScenarioError("the scenario holds names; load it before simulating it")
-    dense = _peak(node.device.peaks)
-    advertised = _peak({**node.device.peaks, **node.device.advertised_peaks})
+    dense = node.device.bf16_peak("dense")
+    advertised = node.device.bf16_peak("advertised")
     bandwidth = _link_bytes_per_s(node)
     return TensorParallelRule(
         bound=tensor_parallel_bound(model.hidden, 2.0, dense, bandwidth),
@@ -65,10 +63,6 @@ def tensor_parallel_rule(step: StepReport) -> TensorParallelRule:
         tp=scenario.layout.tp,
         exposed_tp=step.waterfall["exposed_tp"],
     )
-
-
-def _peak(peaks: Mapping[Precision, float]) -> float:
-    return peaks.get("bf16") or peaks["fp16"]
 
 
 def _link_bytes_per_s(node: Node) -> float:

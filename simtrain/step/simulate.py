@@ -91,7 +91,7 @@ def report_step(plan: Plan, timeline: Timeline) -> StepReport:
     step_s = timeline.makespan_s
     tokens_per_s = workload.global_batch * workload.sequence_length / step_s
     per_gpu = tokens_per_s / gpus
-    peak = _bf16_peak(plan.device, scenario.cluster.peaks)
+    peak = plan.device.bf16_peak(scenario.cluster.peaks)
     flops = model_flops_per_token(plan.model, workload.sequence_length)
     causal = model_flops_per_token(plan.model, workload.sequence_length, causal=True)
     mfu = model_flops_utilisation(per_gpu, flops, peak)
@@ -128,11 +128,6 @@ def _memory(plan: Plan, timeline: Timeline) -> MemoryReport:
     return memory_report(
         plan.scenario, plan.model, plan.device, plan.parallel, plan.order, activations, plan.lowered, timeline
     )
-
-
-def _bf16_peak(device: Device, which: str) -> float:
-    peaks = {**device.peaks, **device.advertised_peaks} if which == "advertised" else device.peaks
-    return float(peaks.get("bf16") or peaks["fp16"])
 
 
 def _recomputed_flops(plan: Plan) -> float:

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 import pytest
@@ -14,35 +13,25 @@ import pytest
 from simtrain import schedules
 from simtrain.cli.main import main
 from simtrain.step.schedule import evaluate_order
+from tests.cli.conftest import Ran
 from tests.orders import small_order
 from tests.report.pages import figures
 
-
-class Done(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        return json.loads(self.out)
-
-
-Run = Callable[[str], Done]
+Run = Callable[[str], Ran]
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
     monkeypatch.chdir(tmp_path)
 
-    def typed(words: str) -> Done:
+    def typed(words: str) -> Ran:
         monkeypatch.setattr("sys.argv", ["simtrain", "schedule", *words.split()])
         try:
             main()
             status = 0
         except SystemExit as left:
             status = int(left.code or 0)
-        return Done(status, *capsys.readouterr())
+        return Ran(status, *capsys.readouterr())
 
     return typed
 

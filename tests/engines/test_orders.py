@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,19 +12,10 @@ from simtrain.engines import des
 from simtrain.program.builder import ProgramBuilder
 from simtrain.program.program import Program, Stream
 from simtrain.schedules.order import Order
+from tests.orders import tables
 
-REPOSITORY = Path(__file__).parents[2]
-TABLES = Path(os.environ.get("SIMTRAIN_ORACLES", REPOSITORY / "../shared/oracles")) / "schedules"
 FAMILIES = ("gpipe", "1f1b", "interleaved_1f1b")
 Costs = dict[str, float]
-
-
-def tables() -> list[Any]:
-    index = TABLES / "index.json"
-    if not index.exists():
-        return [pytest.param(None, marks=pytest.mark.skip(reason=f"no order tables in {TABLES}"))]
-    entries = json.loads(index.read_text())["tables"]
-    return [pytest.param(TABLES / e["file"], id=e["file"]) for e in entries if e["schedule"] in FAMILIES]
 
 
 def program_of(order: Order, costs: Costs) -> Program:
@@ -43,7 +32,7 @@ def program_of(order: Order, costs: Costs) -> Program:
     return builder.build()
 
 
-@pytest.mark.parametrize("path", tables())
+@pytest.mark.parametrize("path", tables(FAMILIES))
 def test_the_engine_reproduces_every_evaluation(path: Path) -> None:
     table = json.loads(path.read_text())
     order = schedules.get(table["schedule"]).order(table["P"], table["M"], table["V"])

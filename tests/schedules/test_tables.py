@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from simtrain import schedules
+from tests.orders import TABLES, tables
 from tests.schedules.evaluate import evaluate, peak_chunks
 
-REPOSITORY = Path(__file__).parents[2]
-TABLES = Path(os.environ.get("SIMTRAIN_ORACLES", REPOSITORY / "../shared/oracles")) / "schedules"
 FAMILIES = {
     "1f1b": 12,
     "1f1b_overlap": 2,
@@ -34,15 +31,7 @@ FAMILIES = {
 }
 
 
-def tables() -> list[Any]:
-    index = TABLES / "index.json"
-    if not index.exists():
-        return [pytest.param(None, marks=pytest.mark.skip(reason=f"no order tables in {TABLES}"))]
-    entries = json.loads(index.read_text())["tables"]
-    return [pytest.param(TABLES / e["file"], id=e["file"]) for e in entries if e["schedule"] in FAMILIES]
-
-
-@pytest.mark.parametrize("path", tables())
+@pytest.mark.parametrize("path", tables(FAMILIES))
 def test_order_equals_the_published_table(path: Path) -> None:
     table = json.loads(path.read_text())
     tag = re.search(r"_g(\d+)\.json", path.name)
@@ -61,4 +50,4 @@ def test_order_equals_the_published_table(path: Path) -> None:
 def test_every_family_has_its_tables() -> None:
     if not TABLES.exists():
         pytest.skip(f"no order tables in {TABLES}")
-    assert Counter(json.loads(p.values[0].read_text())["schedule"] for p in tables()) == FAMILIES
+    assert Counter(json.loads(p.values[0].read_text())["schedule"] for p in tables(FAMILIES)) == FAMILIES
