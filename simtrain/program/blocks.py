@@ -40,8 +40,9 @@ class FlowTable:
 
     def arrays(self) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
         """flow_ptr, flow_edge, flow_load of :class:`simtrain.program.program.Program`."""
-        edges = [np.asarray(p.cost.edges, dtype=np.int32) for p in self.prices]  # type: ignore[union-attr]
-        loads = [np.asarray(p.cost.load, dtype=np.float64) for p in self.prices]  # type: ignore[union-attr]
+        found = [p.cost.edge_use() for p in self.prices]  # type: ignore[union-attr]
+        edges = [edge.astype(np.int32) for edge, _ in found]
+        loads = [use for _, use in found]
         ptr = np.concatenate([[0], np.cumsum([len(e) for e in edges])]).astype(np.int32)
         return ptr, np.concatenate([*edges, np.empty(0, np.int32)]), np.concatenate([*loads, np.empty(0)])
 

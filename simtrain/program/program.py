@@ -87,7 +87,7 @@ class Program:
         dep_ptr: (n + 1,), dep: (d,), lag_s: (d,): operation o waits until ``dep`` has ended ``lag_s`` ago.
         flow: (n,) which set of flows a transfer is, -1 for none; equal transfers share a set.
         flow_ptr: (sets + 1,), flow_edge: directed edges of the cluster graph that a set crosses, and
-            flow_load: how many flows (of all symmetric copies of the operation) share that edge.
+            flow_load: the share of that edge which all symmetric copies of the operation take at rate 1.
     """
 
     ranks: int

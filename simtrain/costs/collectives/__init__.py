@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from simtrain.costs.collectives.flows import Flows, Phase
 from simtrain.costs.collectives.price import CollectivePrice, price
 
-__all__ = ["CollectivePrice", "price"]
+__all__ = ["CollectivePrice", "Flows", "Phase", "price"]

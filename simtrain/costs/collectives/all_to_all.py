@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from simtrain.costs.collectives.plan import Algorithm, Groups, Plan, Traffic
+from simtrain.costs.collectives.groups import Groups
+from simtrain.costs.collectives.plan import Algorithm, Plan, Stage
+from simtrain.costs.collectives.traffic import Traffic
 from simtrain.model.operators import Collective
 
 __all__ = ["ALGORITHM"]
@@ -12,16 +12,12 @@ __all__ = ["ALGORITHM"]
 
 def _plan(groups: Groups, collective: Collective) -> Plan:
     n = groups.size
-    traffic = Traffic(groups.topology)
-    for shift in range(1, n):
-        traffic.add(groups.members.ravel(), np.roll(groups.members, shift, axis=1).ravel(), 1.0 / n)
+    traffic = Traffic(groups)
+    traffic.exchange(groups.members, 1.0 / n)
     peers_inside = _fewest_peers_inside(groups)
     return Plan(
         "pairwise",
-        "ring",
-        traffic,
-        near_steps=peers_inside,
-        far_steps=n - 1 - peers_inside,
+        (Stage("exchange", traffic, near_steps=peers_inside, far_steps=n - 1 - peers_inside),),
         protocols=("LL", "Simple"),
         formula=f"size / {n} to each of {n - 1} peers",
     )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from simtrain.costs.collectives.plan import Algorithm, Groups, Plan, Traffic, passes
+from simtrain.costs.collectives.groups import Groups
+from simtrain.costs.collectives.plan import Algorithm, Plan, Stage, passes
+from simtrain.costs.collectives.traffic import Traffic
 from simtrain.model.operators import Collective
 
 __all__ = ["ALGORITHM"]
@@ -14,15 +14,11 @@ def _plan(groups: Groups, collective: Collective) -> Plan | None:
     if groups.topology.scale_up != "mesh" or groups.most_nodes > 1:
         return None
     n, rounds = groups.size, passes(collective)
-    traffic = Traffic(groups.topology)
-    for shift in range(1, n):
-        traffic.add(groups.members.ravel(), np.roll(groups.members, shift, axis=1).ravel(), rounds / n)
+    traffic = Traffic(groups)
+    traffic.exchange(groups.members, rounds / n)
     return Plan(
         "direct",
-        "ring",
-        traffic,
-        near_steps=rounds,
-        far_steps=0,
+        (Stage("exchange", traffic, near_steps=rounds, far_steps=0),),
         protocols=("LL", "LL128", "Simple"),
         formula=f"{rounds} / {n} * size over each pair's link",
     )

@@ -1,62 +1,91 @@
 """Two levels: inside each node, and between nodes over each GPU's own rail.
 
-all_reduce is reduce-scatter inside, all-reduce between GPUs of equal position, all-gather inside; all_to_all
-hands everything for a position to the local GPU of that position, which sends it on (NCCL's PXN).  The levels
-run as a pipeline, so that the slowest link decides.
+``hierarchical`` does one level after the other: an all-reduce is a reduce-scatter inside, an all-reduce between
+GPUs of equal position, an all-gather inside (Jia et al. 2018, arXiv 1807.11205, section 3.3; NCCL_HIERARCHICAL in
+Horovod); an all-gather goes between nodes first, a reduce-scatter inside first; an all-to-all hands everything for
+a position to the local GPU of that position, which sends it on (Tutel, arXiv 2206.03382, section 3.4).
+``hierarchical_pipelined`` cuts the data so finely that both levels run at once and the slowest link decides
+(BlueConnect, Cho et al. 2019).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from simtrain.costs.collectives.plan import Algorithm, Groups, Plan, Traffic, passes
+from simtrain.costs.collectives.groups import Groups
+from simtrain.costs.collectives.plan import Algorithm, Plan, Stage, passes
+from simtrain.costs.collectives.traffic import Ints, Traffic
 from simtrain.model.operators import Collective
 
-__all__ = ["ALGORITHM", "ALL_TO_ALL"]
+__all__ = ["ALL_TO_ALL", "PIPELINED", "STAGED"]
+
+_PROTOCOLS = ("LL", "LL128", "Simple")
 
 
-def _plan(groups: Groups, collective: Collective) -> Plan | None:
+def _plan_staged(groups: Groups, collective: Collective) -> Plan | None:
+    each, nodes = groups.per_node, groups.most_nodes
+    if each is None or each == 1 or nodes == 1:
+        return None
+    between = _ring(groups, f"{collective} between nodes", groups.rails, passes(collective) / each, far=True)
+    scatter = _ring(groups, "reduce_scatter inside nodes", groups.local, 1.0)
+    gather = _ring(groups, "all_gather inside nodes", groups.local, 1.0)
+    stages = {
+        "all_reduce": (scatter, between, gather),
+        "reduce_scatter": (scatter, between),
+        "all_gather": (between, gather),
+    }[collective]
+    return Plan("hierarchical", stages, _PROTOCOLS, _formula(collective, each, nodes))
+
+
+def _plan_pipelined(groups: Groups, collective: Collective) -> Plan | None:
     each, nodes = groups.per_node, groups.most_nodes
     if each is None or each == 1 or nodes == 1:
         return None
     rounds = passes(collective)
-    local = groups.members.reshape(-1, each)
-    rails = groups.members.reshape(-1, nodes, each).swapaxes(1, 2).reshape(-1, nodes)
-    traffic = Traffic(groups.topology)
-    traffic.add(local.ravel(), np.roll(local, -1, axis=1).ravel(), rounds * (each - 1) / each)
-    traffic.add(rails.ravel(), np.roll(rails, -1, axis=1).ravel(), rounds * (nodes - 1) / nodes / each)
-    return Plan(
-        "hierarchical",
-        "ring",
-        traffic,
-        near_steps=rounds * (each - 1),
-        far_steps=rounds * (nodes - 1),
-        protocols=("LL", "LL128", "Simple"),
-        formula=f"{rounds} * size: ({each} - 1) / {each} inside, ({nodes} - 1) / {nodes} / {each} between nodes",
-    )
+    traffic = Traffic(groups)
+    _add_ring(traffic, groups.local, rounds)
+    _add_ring(traffic, groups.rails, rounds / each)
+    stage = Stage("both levels", traffic, near_steps=rounds * (each - 1), far_steps=rounds * (nodes - 1))
+    return Plan("hierarchical_pipelined", (stage,), _PROTOCOLS, _formula(collective, each, nodes))
 
 
 def _plan_all_to_all(groups: Groups, collective: Collective) -> Plan | None:
     each, nodes = groups.per_node, groups.most_nodes
-    if each is None or each == 1 or nodes == 1 or groups.topology.scale_up == "pcie":
+    if each is None or each == 1 or nodes == 1:
         return None
-    local = groups.members.reshape(-1, each)
-    rails = groups.members.reshape(-1, nodes, each).swapaxes(1, 2).reshape(-1, nodes)
-    traffic = Traffic(groups.topology)
-    for shift in range(1, each):
-        traffic.add(local.ravel(), np.roll(local, shift, axis=1).ravel(), 1.0 / each)
-    for shift in range(1, nodes):
-        traffic.add(rails.ravel(), np.roll(rails, shift, axis=1).ravel(), 1.0 / nodes)
+    inside, between = Traffic(groups), Traffic(groups)
+    inside.exchange(groups.local, 1.0 / each)
+    between.exchange(groups.rails, 1.0 / nodes)
     return Plan(
         "hierarchical",
-        "ring",
-        traffic,
-        near_steps=each - 1,
-        far_steps=nodes - 1,
+        (
+            Stage("all_to_all inside nodes", inside, near_steps=each - 1, far_steps=0),
+            Stage("all_to_all between nodes", between, near_steps=0, far_steps=nodes - 1),
+        ),
         protocols=("LL", "Simple"),
-        formula=f"size: ({each} - 1) / {each} inside, ({nodes} - 1) / {nodes} between nodes",
+        formula=f"size: ({each} - 1) / {each} inside, then ({nodes} - 1) / {nodes} between nodes",
     )
 
 
-ALGORITHM = Algorithm("hierarchical", ("all_reduce", "all_gather", "reduce_scatter"), _plan, nccl=False)
-ALL_TO_ALL = Algorithm("hierarchical", ("all_to_all",), _plan_all_to_all)
+def _ring(groups: Groups, name: str, rows: Ints, share: float, *, far: bool = False) -> Stage:
+    """A stage of rings over ``rows``, around which ``share`` of the size goes."""
+    traffic = Traffic(groups)
+    _add_ring(traffic, rows, share)
+    reduces = name.startswith("all_reduce")
+    steps = (rows.shape[1] - 1) * (2 if reduces else 1)
+    return Stage(name, traffic, 0 if far else steps, steps if far else 0, reduces_in_ring=reduces)
+
+
+def _add_ring(traffic: Traffic, rows: Ints, share: float) -> None:
+    size = rows.shape[1]
+    traffic.add(rows.ravel(), np.roll(rows, -1, axis=1).ravel(), share * (size - 1) / size)
+
+
+def _formula(collective: Collective, each: int, nodes: int) -> str:
+    return f"{passes(collective)} * size: ({each} - 1) / {each} inside, ({nodes} - 1) / {nodes} / {each} between nodes"
+
+
+_REDUCTIONS: tuple[Collective, ...] = ("all_reduce", "all_gather", "reduce_scatter")
+STAGED = Algorithm("hierarchical", _REDUCTIONS, _plan_staged, nccl=False)
+PIPELINED = Algorithm("hierarchical_pipelined", _REDUCTIONS, _plan_pipelined, nccl=False)
+ALL_TO_ALL = Algorithm("hierarchical", ("all_to_all",), _plan_all_to_all, nccl=False)

@@ -7,7 +7,9 @@ down a tree over their own NIC (NVLS-tree).
 
 from __future__ import annotations
 
-from simtrain.costs.collectives.plan import Algorithm, Groups, Plan, Traffic
+from simtrain.costs.collectives.groups import Groups
+from simtrain.costs.collectives.plan import Algorithm, Plan, Stage
+from simtrain.costs.collectives.traffic import Traffic
 from simtrain.costs.collectives.tree import double_tree
 from simtrain.model.operators import Collective
 
@@ -24,35 +26,33 @@ def _plan(groups: Groups, collective: Collective) -> Plan | None:
     # NCCL was measured to take the switch from five of eight GPUs on.
     if bandwidth is None or each is None or 2 * each <= gpus:
         return None
-    traffic = Traffic(topology)
-    local = groups.members.reshape(-1, each)
-    for shift in range(1, each):
-        # Every GPU sends all it has to the switch once, and gets all of the sum.
-        traffic.add(local.ravel(), local[:, _rolled(each, shift)].ravel(), 1.0 / (each - 1))
+    traffic = Traffic(groups)
+    # Every GPU sends all it has to the switch once, and gets all of the sum.
+    traffic.exchange(groups.local, 1.0 / (each - 1))
     if nodes > 1:
-        rails = groups.members.reshape(-1, nodes, each).swapaxes(1, 2).reshape(-1, nodes)
+        rails = groups.rails
         child, parent, share = double_tree(nodes)
         for a, b in ((child, parent), (parent, child)):
             traffic.add(rails[:, a].ravel(), rails[:, b].ravel(), share / each)
-    return Plan(
-        "nvls" if nodes == 1 else "nvls_tree",
-        "nvls",
+    stage = Stage(
+        "reduction in the switch",
         traffic,
         near_steps=1,
         far_steps=2 * (nodes.bit_length() - 1),
+        family="nvls",
+        seconds_per_byte=max(2 * (gpus - 1) / gpus / bandwidth, _between_nodes(nodes)),
+    )
+    return Plan(
+        "nvls" if nodes == 1 else "nvls_tree",
+        (stage,),
         protocols=("Simple",),
         formula=f"2 * ({gpus} - 1) / {gpus} * size in the NVSwitch",
-        seconds_per_byte=max(2 * (gpus - 1) / gpus / bandwidth, _between_nodes(nodes)),
     )
 
 
 def _between_nodes(nodes: int) -> float:
     """Least seconds per byte of the tree between nodes; two nodes need half of it."""
     return min(nodes - 1, 2) / TREE_BANDWIDTH
-
-
-def _rolled(size: int, shift: int) -> list[int]:
-    return [(i + shift) % size for i in range(size)]
 
 
 ALGORITHM = Algorithm("nvls", ("all_reduce",), _plan)

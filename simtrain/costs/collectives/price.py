@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, get_args
 
@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.cluster.topology import Topology
-from simtrain.costs.collectives.plan import Algorithm, Groups, Plan
+from simtrain.costs.collectives.flows import Flows, Phase, mean_use
+from simtrain.costs.collectives.groups import Groups
+from simtrain.costs.collectives.plan import Algorithm, Plan, Stage
 from simtrain.costs.collectives.protocol import IDEAL, LAUNCH_S, PROTOCOLS, Protocol, ramp_s
 from simtrain.errors import InputError, LayoutError, UnknownNameError
 from simtrain.model.operators import Collective
@@ -25,17 +27,19 @@ from simtrain.model.operators import Collective
 __all__ = ["CollectivePrice", "algorithms_for", "price"]
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 Mode = Literal["nccl", "ideal"]
 
 
 @dataclass(frozen=True, slots=True)
 class CollectivePrice:
-    """What a collective costs.
+    """What a collective costs when it has the cluster to itself.
 
     Attributes:
         latency_s: steps and software, whatever the size; transfer_s: bytes over the slowest link.
         bottleneck: that link in words; bottleneck_bytes_per_s: what it carries for this collective.
-        edges: directed edges of the topology that are crossed; load: flows that cross each.
+        phases: parts that follow one another, and what each takes of the links; latencies and transfers add up
+            to the collective's.
         formula: the time in words and figures.
         bus_bandwidth: bytes per second in the convention of nccl-tests.
     """
@@ -46,8 +50,7 @@ class CollectivePrice:
     transfer_s: float
     bottleneck: str
     bottleneck_bytes_per_s: float
-    edges: Ints
-    load: Ints
+    phases: tuple[Phase, ...]
     formula: str
     bus_bandwidth: float
 
@@ -56,6 +59,40 @@ class CollectivePrice:
         """Latency and transfer."""
         return self.latency_s + self.transfer_s
 
+    def edge_use(self) -> tuple[Ints, Floats]:
+        """Directed edges crossed, ascending, and the mean share of each that all groups take during the transfer."""
+        return mean_use(self.phases)
+
+
+@dataclass(frozen=True, slots=True)
+class _StageOffer:
+    """A stage with one protocol, whatever the size.
+
+    Attributes:
+        seconds_per_byte: of the slowest link, ``slowest``, which carries ``slowest_load`` bytes per byte.
+        rate: (k,) bytes per second of the edge that each of the stage's loads is on.
+    """
+
+    stage: Stage
+    latency_s: float
+    seconds_per_byte: float
+    slowest: int
+    slowest_load: float
+    rate: Floats
+    ramped: bool
+
+    def transfer_s(self, size_bytes: float) -> float:
+        """Seconds for the bytes, filling of the pipelines included."""
+        ramp = ramp_s(self.seconds_per_byte, size_bytes) if self.ramped else 0.0
+        return self.seconds_per_byte * size_bytes + ramp
+
+    def phase(self, size_bytes: float) -> Phase:
+        transfer_s = self.transfer_s(size_bytes)
+        loads = self.stage.traffic.loads
+        use = loads.bytes / self.rate * (size_bytes / transfer_s)
+        busiest = float(_per_group_rate(loads.group_ptr, use, self.rate).max())
+        return Phase(self.stage.name, self.latency_s, transfer_s, Flows(loads.group_ptr, loads.edge, use, busiest))
+
 
 @dataclass(frozen=True, slots=True)
 class _Offer:
@@ -63,17 +100,14 @@ class _Offer:
 
     plan: Plan
     protocol: Protocol
-    latency_s: float
-    seconds_per_byte: float
-    bottleneck: int
-    bottleneck_bytes_per_s: float
-    edges: Ints
-    flows: Ints
+    stages: tuple[_StageOffer, ...]
+
+    @property
+    def latency_s(self) -> float:
+        return sum(stage.latency_s for stage in self.stages)
 
     def transfer_s(self, size_bytes: float) -> float:
-        """Seconds for the bytes, filling of the pipelines included."""
-        ramp = ramp_s(self.seconds_per_byte, size_bytes) if self.plan.launched and self.protocol is not IDEAL else 0.0
-        return self.seconds_per_byte * size_bytes + ramp
+        return sum(stage.transfer_s(size_bytes) for stage in self.stages)
 
     def time_s(self, size_bytes: float) -> float:
         return self.latency_s + self.transfer_s(size_bytes)
@@ -159,9 +193,9 @@ def _offers(
     if not plans:
         raise InputError(f"no algorithm of {[a.name for a in algorithms]} can run {collective} on these groups")
     if mode == "ideal":
-        return [_offer(topology, plan, IDEAL, collective, ideal=True) for plan in plans]
+        return [_offer(topology, plan, IDEAL) for plan in plans]
     return [
-        _offer(topology, plan, PROTOCOLS[name], collective, ideal=False)
+        _offer(topology, plan, PROTOCOLS[name])
         for plan in plans
         for name in plan.protocols
         if name != "LL128" or topology.scale_up != "pcie"
@@ -180,62 +214,73 @@ def _check_groups(topology: Topology, collective: Collective, groups: Ints) -> N
         raise LayoutError(f"{collective}: a group holds the same GPU twice")
 
 
-def _offer(topology: Topology, plan: Plan, protocol: Protocol, collective: Collective, *, ideal: bool) -> _Offer:
-    traffic = plan.traffic
-    edges = np.flatnonzero(traffic.flows)
+def _offer(topology: Topology, plan: Plan, protocol: Protocol) -> _Offer:
+    stages = [_stage_offer(topology, plan, stage, protocol) for stage in plan.stages]
+    if protocol is not IDEAL:
+        # The kernels of later stages are queued while the first one runs.
+        stages[0] = replace(stages[0], latency_s=stages[0].latency_s + LAUNCH_S * plan.launched)
+    return _Offer(plan, protocol, tuple(stages))
+
+
+def _stage_offer(topology: Topology, plan: Plan, stage: Stage, protocol: Protocol) -> _StageOffer:
+    ideal, loads = protocol is IDEAL, stage.traffic.loads
     rate = topology.edge_line_rate if ideal else topology.edge_bandwidth * protocol.bandwidth
-    seconds = traffic.load[edges] / rate[edges]
+    seconds = loads.total / rate[loads.edges]
     if not ideal:
-        seconds = np.maximum(seconds, traffic.largest[edges] / topology.edge_flow_bandwidth[edges])
+        seconds = np.maximum(seconds, loads.largest / topology.edge_flow_bandwidth[loads.edges])
     slowest = int(seconds.argmax())
-    per_byte = max(float(seconds[slowest]), 0.0 if ideal else plan.seconds_per_byte)
-    return _Offer(
-        plan=plan,
-        protocol=protocol,
-        latency_s=_latency(topology, plan, protocol, collective),
-        seconds_per_byte=per_byte,
-        bottleneck=int(edges[slowest]),
-        bottleneck_bytes_per_s=float(traffic.load[edges[slowest]]) / per_byte,
-        edges=edges,
-        flows=traffic.flows[edges],
+    return _StageOffer(
+        stage=stage,
+        latency_s=_latency(topology, stage, protocol),
+        seconds_per_byte=max(float(seconds[slowest]), 0.0 if ideal else stage.seconds_per_byte),
+        slowest=int(loads.edges[slowest]),
+        slowest_load=float(loads.total[slowest]),
+        rate=rate[loads.edge],
+        ramped=plan.launched and not ideal,
     )
 
 
-def _latency(topology: Topology, plan: Plan, protocol: Protocol, collective: Collective) -> float:
-    near, far, traffic = plan.near_steps, plan.far_steps, plan.traffic
+def _latency(topology: Topology, stage: Stage, protocol: Protocol) -> float:
+    near, far, traffic = stage.near_steps, stage.far_steps, stage.traffic
     if protocol is IDEAL:
         return near * traffic.near_s + far * traffic.far_s
     hops = protocol.pcie_hop_s if topology.scale_up == "pcie" else protocol.nvlink_hop_s
-    near_hop = max(hops[plan.family], protocol.posting_s) if far else hops[plan.family]
-    far_hop = protocol.net_hop_s[plan.family] + protocol.net_latency_factor * traffic.far_s
-    steps = protocol.base_s[plan.family] + near * near_hop + far * far_hop
-    if far and plan.algorithm == "ring" and collective == "all_reduce":
-        steps *= protocol.multi_node_factor
-    return steps + LAUNCH_S * plan.launched
+    near_hop = max(hops[stage.family], protocol.posting_s) if far else hops[stage.family]
+    far_hop = protocol.net_hop_s[stage.family] + protocol.net_latency_factor * traffic.far_s
+    steps = protocol.base_s[stage.family] + near * near_hop + far * far_hop
+    return steps * protocol.multi_node_factor if far and stage.reduces_in_ring else steps
+
+
+def _per_group_rate(group_ptr: Ints, use: Floats, rate: Floats) -> Floats:
+    """(groups,) bytes per second of each group on the edge it fills most; 0 for a group that moves nothing."""
+    group = np.repeat(np.arange(len(group_ptr) - 1), np.diff(group_ptr))
+    last = np.lexsort((rate, use, group))[np.flatnonzero(np.diff(group, append=-1))]
+    return use[last] * rate[last]
 
 
 def _price(
     topology: Topology, collective: Collective, size: int, offers: list[_Offer], size_bytes: float
 ) -> CollectivePrice:
     if not offers or size_bytes == 0:
-        nothing = np.empty(0, dtype=np.int64)
-        return CollectivePrice("none", "none", 0.0, 0.0, "nothing", 0.0, nothing, nothing, "nothing to move", 0.0)
+        return CollectivePrice("none", "none", 0.0, 0.0, "nothing", 0.0, (), "nothing to move", 0.0)
     best = min(offers, key=lambda offer: offer.time_s(size_bytes))
-    transfer_s = best.transfer_s(size_bytes)
-    label = topology.edge_label(best.bottleneck)
+    longest = max(best.stages, key=lambda stage: stage.seconds_per_byte)
+    label = topology.edge_label(longest.slowest)
+    carried = longest.slowest_load / longest.seconds_per_byte
+    near, far = (sum(getattr(s, key) for s in best.plan.stages) for key in ("near_steps", "far_steps"))
+    phases = tuple(stage.phase(size_bytes) for stage in best.stages)
     bus = {"all_reduce": 2 * (size - 1) / size, "send_recv": 1.0}.get(collective, (size - 1) / size)
     return CollectivePrice(
         algorithm=best.plan.algorithm,
         protocol=best.protocol.name,
         latency_s=best.latency_s,
-        transfer_s=transfer_s,
+        transfer_s=best.transfer_s(size_bytes),
         bottleneck=label,
-        bottleneck_bytes_per_s=best.bottleneck_bytes_per_s,
-        edges=best.edges,
-        load=best.flows,
+        bottleneck_bytes_per_s=carried,
+        phases=phases,
         formula=(
-            f"{best.latency_s * 1e6:.1f} us for {best.plan.near_steps} + {best.plan.far_steps} steps (in + between "
-            f"nodes) + {best.plan.formula} at {best.bottleneck_bytes_per_s / 1e9:.1f} GB/s on {label}"
+            f"{best.latency_s * 1e6:.1f} us for {near} + {far} steps (in + between nodes) + {best.plan.formula} "
+            f"at {carried / 1e9:.1f} GB/s on {label}"
         ),
-        bus_bandwidth=bus * size_bytes / (best.latency_s + transfer_s),
+        bus_bandwidth=bus * size_bytes / best.time_s(size_bytes),
     )

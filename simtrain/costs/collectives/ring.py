@@ -9,7 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from simtrain.costs.collectives.plan import Algorithm, Groups, Plan, Traffic, passes
+from simtrain.costs.collectives.groups import Groups
+from simtrain.costs.collectives.plan import Algorithm, Plan, Stage, passes
+from simtrain.costs.collectives.traffic import Traffic
 from simtrain.model.operators import Collective
 
 __all__ = ["ALGORITHM"]
@@ -19,16 +21,20 @@ Ints = NDArray[np.int64]
 
 def _plan(groups: Groups, collective: Collective) -> Plan:
     n, nodes, rounds = groups.size, groups.most_nodes, passes(collective)
-    traffic = Traffic(groups.topology)
+    traffic = Traffic(groups)
     for channels, rings in _rings(groups).items():
         order = np.concatenate(rings).reshape(-1, n)
         traffic.add(order.ravel(), np.roll(order, -1, axis=1).ravel(), rounds * (n - 1) / n / channels)
-    return Plan(
-        "ring",
+    stage = Stage(
         "ring",
         traffic,
         near_steps=rounds * (n - nodes),
         far_steps=rounds * (nodes - 1),
+        reduces_in_ring=collective == "all_reduce",
+    )
+    return Plan(
+        "ring",
+        (stage,),
         protocols=("LL", "LL128", "Simple"),
         formula=f"{rounds} * ({n} - 1) / {n} * size over the ring",
     )

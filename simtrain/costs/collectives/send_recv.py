@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from simtrain.costs.collectives.plan import Algorithm, Groups, Plan, Traffic
+import numpy as np
+
+from simtrain.costs.collectives.groups import Groups
+from simtrain.costs.collectives.plan import Algorithm, Plan, Stage
+from simtrain.costs.collectives.traffic import Traffic
 from simtrain.model.operators import Collective
 
 __all__ = ["ALGORITHM"]
@@ -10,14 +14,11 @@ __all__ = ["ALGORITHM"]
 
 def _plan(groups: Groups, collective: Collective) -> Plan:
     far = groups.most_nodes > 1
-    traffic = Traffic(groups.topology)
-    traffic.add(groups.members[:, 0], groups.members[:, 1], 1.0)
+    traffic = Traffic(groups)
+    traffic.add(groups.members[:, 0], groups.members[:, 1], 1.0, np.arange(len(groups.members)))
     return Plan(
         "send_recv",
-        "ring",
-        traffic,
-        near_steps=int(not far),
-        far_steps=int(far),
+        (Stage("send", traffic, near_steps=int(not far), far_steps=int(far)),),
         protocols=("LL", "Simple"),
         formula="size over each pair's route",
         launched=False,

@@ -9,7 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from simtrain.costs.collectives.plan import Algorithm, Groups, Plan, Traffic
+from simtrain.costs.collectives.groups import Groups
+from simtrain.costs.collectives.plan import Algorithm, Plan, Stage
+from simtrain.costs.collectives.traffic import Traffic
 from simtrain.model.operators import Collective
 
 __all__ = ["ALGORITHM", "double_tree"]
@@ -49,18 +51,22 @@ def _plan(groups: Groups, collective: Collective) -> Plan | None:
     if nodes == 1 or (groups.node_counts != nodes).any():
         return None
     child, parent, share = double_tree(nodes)
-    traffic = Traffic(groups.topology)
+    traffic = Traffic(groups)
     for channels, heads, chains in _heads(groups):
         for a, b in ((child, parent), (parent, child)):
             traffic.add(heads[:, a].ravel(), heads[:, b].ravel(), share / channels)
         for a, b in ((chains[:, 1], chains[:, 0]), (chains[:, 0], chains[:, 1])):
             traffic.add(a, b, 1.0 / channels)
-    return Plan(
-        "tree",
-        "tree",
+    stage = Stage(
+        "two trees",
         traffic,
         near_steps=2 * (-(-groups.size // nodes) - 1),
         far_steps=2 * (nodes.bit_length() - 1),
+        family="tree",
+    )
+    return Plan(
+        "tree",
+        (stage,),
         protocols=("LL", "LL128", "Simple"),
         formula="2 * size up and down two trees",
     )
