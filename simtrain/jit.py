@@ -8,6 +8,7 @@ from functools import cached_property
 from importlib import import_module
 from types import FunctionType
 from typing import Any, Generic, ParamSpec, TypeVar, cast
+from zlib import crc32
 
 __all__ = ["Jitted", "available", "jit"]
 
@@ -18,9 +19,10 @@ Result = TypeVar("Result")
 class Jitted(Generic[Parameters, Result]):
     """A function that is compiled (or loaded from the cache on disk) at its first call.
 
-    It may call other jitted functions by their global names.  They belong in the same file, since the cache on disk
-    is renewed only when the file of the calling function changes.  Arguments and results are what numba's
-    nopython mode knows; results of both forms are equal.
+    It may call other jitted functions by their global names.  numba renews its cache on disk when the file of the
+    calling function changes; so that a change of a called function in another file counts too, the cached name holds
+    a digest of all called code.  Arguments and results are what numba's nopython mode knows; results of both forms
+    are equal.
     """
 
     def __init__(self, function: Callable[Parameters, Result]) -> None:
@@ -54,12 +56,24 @@ class Jitted(Generic[Parameters, Result]):
 
     def _with_callees(self, form: str) -> Callable[Parameters, Result]:
         source: Any = self._function
-        names = source.__globals__
-        callees = {name: names[name] for name in source.__code__.co_names if isinstance(names.get(name), Jitted)}
-        bound = names | {name: getattr(callee, form) for name, callee in callees.items()}
+        bound = source.__globals__ | {name: getattr(callee, form) for name, callee in self._callees.items()}
         copy: Any = FunctionType(source.__code__, bound, source.__name__, source.__defaults__, source.__closure__)
         copy.__kwdefaults__ = source.__kwdefaults__
+        copy.__qualname__ = f"{source.__qualname__}_{crc32(self._code):x}"
         return cast("Callable[Parameters, Result]", copy)
+
+    @property
+    def _callees(self) -> dict[str, Jitted[Any, Any]]:
+        source: Any = self._function
+        names = source.__globals__
+        return {name: names[name] for name in source.__code__.co_names if isinstance(names.get(name), Jitted)}
+
+    @cached_property
+    def _code(self) -> bytes:
+        """What the function and those it calls do."""
+        code = self._function.__code__
+        called = (callee._code for callee in self._callees.values())
+        return b"".join((code.co_code, repr((code.co_consts, code.co_names)).encode(), *called))
 
 
 def jit(function: Callable[Parameters, Result]) -> Jitted[Parameters, Result]:

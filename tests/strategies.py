@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from simtrain.layout.parallel import Parallel
 from simtrain.program.builder import ProgramBuilder
-from simtrain.program.program import Bucket, Phase, Program, Stream
+from simtrain.program.program import Bucket, Phase, Program, Sharing, Stream
 
 # Few distinct values, so that many operations end together; thirds and tenths are not exact in binary.
 DURATIONS_S = st.sampled_from([0.0, 0.0, 0.1, 0.25, 1 / 3, 0.5, 1.0, 1.0, 2.0, 1e-3])
@@ -46,7 +46,23 @@ def _operations(draw: st.DrawFn, ranks: int) -> Drawn:
 
 
 @st.composite
-def programs(draw: st.DrawFn, *, forward_only: bool = True, max_size: int = 16) -> Program:
+def _loads(draw: st.DrawFn) -> dict[str, object]:
+    """Links that a transfer crosses (its own busiest one in full), its pace, the SMs it holds; blocks of a kernel."""
+    edges = draw(st.lists(st.integers(0, 5), unique=True, max_size=4))
+    shares = draw(st.lists(st.sampled_from([0.1, 0.25, 1 / 3, 0.5, 1.0]), min_size=len(edges), max_size=len(edges)))
+    return {
+        "flows": zip(edges, shares, strict=True),
+        "weight": draw(st.sampled_from([0.5, 1.0, 1.0, 3.0])),
+        "sms": draw(st.sampled_from([0.0, 0.0, 0.1, 0.25])),
+        "grid": draw(st.sampled_from([0, 0, 1, 100, 132, 133, 1000])),
+    }
+
+
+SHARINGS = st.sampled_from([Sharing(), Sharing(132, 0.97, 0.73), Sharing(132, 1.0, 0.5)])
+
+
+@st.composite
+def programs(draw: st.DrawFn, *, forward_only: bool = True, max_size: int = 16, coupled: bool = False) -> Program:
     """A random Program of up to four ranks.
 
     Args:
@@ -54,6 +70,7 @@ def programs(draw: st.DrawFn, *, forward_only: bool = True, max_size: int = 16) 
         forward_only: operations wait for earlier ones and lanes run in order of id, so that it can finish;
             otherwise dependencies may form cycles and lanes may be in any order.
         max_size: most operations.
+        coupled: transfers share links, hold SMs and slow kernels.
     """
     ranks = draw(st.integers(1, 4))
     size = draw(st.integers(1, max_size))
@@ -65,10 +82,12 @@ def programs(draw: st.DrawFn, *, forward_only: bool = True, max_size: int = 16) 
         latency_s, work_s = draw(DURATIONS_S), draw(DURATIONS_S)
         useful = draw(st.sampled_from([0.0, 0.5, 1.0])) * (latency_s + work_s)
         kind = {"phase": drawn.phase, "bucket": drawn.bucket}
-        builder.op(f"op{op}", drawn.lanes, work_s, after, latency_s=latency_s, useful_s=useful, **kind)
+        load = draw(_loads()) if coupled else {}
+        builder.op(f"op{op}", drawn.lanes, work_s, after, latency_s=latency_s, useful_s=useful, **kind, **load)
     stages = draw(st.lists(st.integers(0, 1), min_size=ranks, max_size=ranks))
     copies = draw(st.lists(st.integers(1, 8), min_size=ranks, max_size=ranks))
-    program = builder.build(multiplicity=copies, stage_of_rank=stages)
+    sharing = draw(SHARINGS) if coupled else None
+    program = builder.build(multiplicity=copies, stage_of_rank=stages, sharing=sharing)
     return program if forward_only else replace(program, fifo=_shuffled(draw, program))
 
 

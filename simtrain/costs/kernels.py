@@ -22,6 +22,8 @@ __all__ = ["MATMUL_CLASSES", "KernelModel", "KernelTime"]
 
 MATMUL_CLASSES: frozenset[KernelClass] = frozenset({"gemm", "grouped_gemm", "attention_forward", "attention_backward"})
 _GEMM: frozenset[KernelClass] = frozenset({"gemm", "grouped_gemm"})
+_TILE = (128, 256)
+"""Rows and columns of the output tile of a large matmul on Ampere and Hopper (the largest that their kernels use)."""
 _BELOW_16_BIT: frozenset[Precision] = frozenset({"fp8", "mxfp8", "nvfp4"})
 
 
@@ -108,6 +110,16 @@ class KernelModel:
             bandwidth_bytes_per_s=bandwidth,
             efficiency=efficiency,
         )
+
+    def blocks(self, kernel: Kernel) -> int:
+        """Thread blocks of a matmul launched as a static grid; 0 for other kernels, whose grids are long.
+
+        One per output tile; in attention one per 128 queries of a head.
+        """
+        if kernel.kind not in MATMUL_CLASSES or not kernel.m:
+            return 0
+        rows, columns = (_TILE[0], kernel.n) if kernel.kind not in _GEMM else _TILE
+        return -(-kernel.m // rows) * -(-kernel.n // columns) * kernel.groups
 
     def _compute_s(self, kernel: Kernel, efficiency: KernelEfficiency, peak: float) -> float:
         if efficiency.compute is not None:

@@ -1,9 +1,14 @@
-"""Prices of a step's operators: a kernel through the kernel model, an exchange over the cluster graph."""
+"""Prices of a step's operators: a kernel through the kernel model, an exchange over the cluster graph.
+
+An exchange is priced as all groups of one pipeline rank run it at once.  Groups of other pipeline ranks run at other
+times; where they meet on a link, the engine shares it among them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +16,15 @@ from numpy.typing import NDArray
 from simtrain.cluster.topology import Topology
 from simtrain.costs.collectives import CollectivePrice, price
 from simtrain.costs.kernels import KernelModel, KernelTime
-from simtrain.layout.placement import Placement
+from simtrain.layout.placement import AXES, Placement
 from simtrain.model.operators import Collective, Kernel, Operator
+from simtrain.scenario.cluster import Cluster
 
 __all__ = ["PriceList", "Priced"]
+
+
+_HOLDER = {"edp": "dp", "all": "dp", "mirror": "dp", "tied": "dp"}
+"""Whose SMs an exchange over these groups holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +36,7 @@ class Priced:
         part: F, I or W; recompute: repeated forward work; layer: -1 for embedding, head and step-wide work.
         latency_s, work_s: fixed time, then time at rate 1; useful_s: its FLOPs at the dense peak.
         kind: kernel class or collective.
+        sms: SMs that an exchange holds on each of its GPUs; grid: thread blocks of a kernel on a static grid, or 0.
         cost: the kernel time or collective price behind it, for explanations; None for host time.
     """
 
@@ -41,6 +52,8 @@ class Priced:
     bytes: float
     cost: KernelTime | CollectivePrice | None
     kind: str
+    sms: int = 0
+    grid: int = 0
 
     @property
     def kernel(self) -> bool:
@@ -51,14 +64,16 @@ class Priced:
 class PriceList:
     """Prices operators of one scenario; equal operators are priced once."""
 
-    def __init__(self, kernels: KernelModel, topology: Topology, placement: Placement, mode: str) -> None:
+    def __init__(self, kernels: KernelModel, topology: Topology, placement: Placement, cluster: Cluster) -> None:
         self.kernels = kernels
         self.topology = topology
         self.placement = placement
-        self.mode = mode
+        self.mode = cluster.collectives.mode
+        self.contention = cluster.contention
+        self.sm_count = kernels.device.sm_count or 0
         self._kernel_times: dict[Kernel, KernelTime] = {}
         self._collectives: dict[tuple[object, ...], CollectivePrice] = {}
-        self._groups: dict[str, NDArray[np.int64]] = {}
+        self._groups: dict[tuple[str, int], NDArray[np.int64]] = {}
 
     def operators(self, operators: Iterable[Operator], layer: int) -> list[Priced]:
         """Price a layer's operators in their order."""
@@ -87,6 +102,7 @@ class PriceList:
             kernel.bytes,
             time,
             kernel.kind,
+            grid=self.kernels.blocks(kernel) if self.contention.grid == "static" else 0,
         )
 
     def exchange(
@@ -100,11 +116,17 @@ class PriceList:
         part: str = "F",
         recompute: bool = False,
     ) -> Priced:
-        """Price one collective over all groups of ``axis`` at once, as sibling groups run it together."""
-        if axis not in self._groups:
-            self._groups[axis] = self.placement.groups(axis)
-        found = self.over(name, axis, collective, self._groups[axis], size_bytes)
+        """Price one collective of the groups of ``axis`` on the first pipeline rank, all at once."""
+        cost = self._over(axis, 0, collective, size_bytes)
+        found = self._priced(name, axis, collective, size_bytes, cost)
         return replace(found, layer=layer, part=part, recompute=recompute)
+
+    def of_rank(self, priced: Priced, rank: int) -> Priced:
+        """An exchange of :meth:`exchange` as pipeline rank ``rank`` runs it; everything else unchanged."""
+        if priced.stream not in AXES or not isinstance(priced.cost, CollectivePrice):
+            return priced
+        cost = self._over(priced.stream, rank, cast("Collective", priced.kind), priced.bytes)
+        return replace(priced, cost=cost, latency_s=cost.latency_s, work_s=cost.transfer_s)
 
     def over(
         self, name: str, axis: str, collective: Collective, groups: NDArray[np.int64], size_bytes: float
@@ -114,8 +136,23 @@ class PriceList:
         cost = self._collectives.get(key)
         if cost is None:
             cost = self._collectives[key] = price(self.topology, collective, groups, size_bytes, mode=self.mode)
+        return self._priced(name, axis, collective, size_bytes, cost)
+
+    def _over(self, axis: str, rank: int, collective: Collective, size_bytes: float) -> CollectivePrice:
+        key = (axis, rank, collective, size_bytes)
+        cost = self._collectives.get(key)
+        if cost is None:
+            groups = self._groups.get((axis, rank))
+            if groups is None:
+                placement = self.placement if axis == "all" else self.placement.of_rank(rank)
+                groups = self._groups[axis, rank] = placement.groups(axis)
+            cost = self._collectives[key] = price(self.topology, collective, groups, size_bytes, mode=self.mode)
+        return cost
+
+    def _priced(self, name: str, axis: str, collective: Collective, size_bytes: float, cost: CollectivePrice) -> Priced:
+        sms = getattr(self.contention.sms, _HOLDER.get(axis.partition(" ")[0], axis), 0) if self.sm_count else 0
         return Priced(
-            name, axis, "F", False, -1, cost.latency_s, cost.transfer_s, 0.0, 0.0, size_bytes, cost, collective
+            name, axis, "F", False, -1, cost.latency_s, cost.transfer_s, 0.0, 0.0, size_bytes, cost, collective, sms
         )
 
     def send(self, name: str, source: int, target: int, size_bytes: float) -> Priced:

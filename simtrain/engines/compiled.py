@@ -1,8 +1,9 @@
-"""The compiled engine: the same Program arrays, walked once by machine code.
+"""The compiled engine: the same Program arrays, run by machine code.
 
-While no rate changes, an operation's start is the latest of: the end of the operation before it on each of its
-lanes, and the end plus lag of each dependency.  The walk visits operations in an order in which all of these are
-known, without a queue of events; it ends where the event engine would, deadlocks included.
+Where no operation can change the rate of another, an operation's start is the latest of: the end of the operation
+before it on each of its lanes, and the end plus lag of each dependency.  The walk visits operations in an order in
+which all of these are known, without a queue of events; it ends where the event engine would, deadlocks included.
+Where rates can change, :mod:`simtrain.engines.event_loop` goes from instant to instant.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from simtrain.engines import event_loop
 from simtrain.engines.waits import deadlock
 from simtrain.errors import ProgramError
 from simtrain.jit import jit
@@ -28,7 +30,12 @@ def simulate(program: Program) -> Timeline:
     Raises:
         DeadlockError: operations are left that can never start.
     """
-    start_s, end_s, _ = _walk(program)
+    if program.coupled:
+        start_s, end_s = event_loop.run(program)
+        if np.isnan(end_s).any():
+            raise deadlock(program, np.isfinite(end_s))
+    else:
+        start_s, end_s, _ = _walk(program)
     return Timeline(program, start_s, end_s, "compiled")
 
 
@@ -45,8 +52,10 @@ def ends_of_many(program: Program, duration_s: Floats, lag_scale: Floats | None 
 
     Raises:
         DeadlockError: as :func:`simulate`.
-        ProgramError: a shape does not match the program.
+        ProgramError: a shape does not match the program, or its operations share links or SMs.
     """
+    if program.coupled:
+        raise ProgramError("the operations of this program share links or SMs; simulate it once for each set")
     if duration_s.ndim != 2 or duration_s.shape[1] != program.size:
         raise ProgramError(f"duration_s has shape {duration_s.shape}, but the program has {program.size} operations")
     scale = np.ones(len(duration_s)) if lag_scale is None else np.asarray(lag_scale, dtype=np.float64)

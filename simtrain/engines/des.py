@@ -1,9 +1,9 @@
 """The reference engine: SimPy processes for GPUs, the network and the clock.
 
-Every GPU of the Program is a process that starts the kernels of its compute and host lanes; one network
-process owns all transfers under way and asks :mod:`simtrain.engines.rates` for their rates; the clock
-process wakes them at each instant.  At one instant all due operations finish first (chains of zero length
-included), then ready ones start, then rates are set.  Ends within 1e-12 * max(1, t) are one instant.
+Every GPU of the Program is a process that starts the kernels of its compute and host lanes; one network process
+starts all transfers and, whenever anything began or ended, asks :mod:`simtrain.engines.rates` for the rates of what
+that touches; the clock process wakes them at each instant.  At one instant all due operations finish first (chains of
+zero length included), then ready ones start, then rates are set.  Ends within 1e-12 * max(1, t) are one instant.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import simpy
 
-from simtrain.engines.rates import flow_rates
+from simtrain.engines.rates import prepare, settle
 from simtrain.engines.waits import deadlock
 from simtrain.program.program import STREAMS, Program, Stream
 from simtrain.program.timeline import Timeline
@@ -50,7 +50,8 @@ class _Run:
         self.left = n
         self.start_s = [float("nan")] * n
         self.end_s = [float("nan")] * n
-        self.duration_s: list[float] = (program.latency_s + program.work_s).tolist()
+        self.latency_s: list[float] = program.latency_s.tolist()
+        self.work_s: list[float] = program.work_s.tolist()
         # An operation may start once every dependency has ended and it heads every one of its lanes.
         self.pending: list[int] = (np.diff(program.dep_ptr) + np.diff(program.op_ptr)).tolist()
         self.op_lanes = _rows(program.op_ptr, program.lanes)
@@ -58,6 +59,7 @@ class _Run:
         self.queues = [list(reversed(row)) for row in _rows(program.fifo_ptr, program.fifo)]
         self.due: list[tuple[float, int, int]] = []
         self.version = [0] * n
+        self.working: dict[int, tuple[float, float, float]] = {}  # op: (since, work left, rate)
         self.network = _Network(self, program)
         gpus = [_Gpu(self) for _ in range(program.ranks)]
         self.starter = self._starters(program, gpus)
@@ -69,7 +71,7 @@ class _Run:
     def _starters(self, program: Program, gpus: list[_Gpu]) -> list[_Starter]:
         """Who starts each operation: its GPU when it is a kernel, the network when bytes move."""
         first = program.lanes[program.op_ptr[:-1]]
-        local = np.isin(first % STREAMS, _LOCAL_STREAMS) & (np.diff(program.op_ptr) == 1)
+        local = np.isin(first % STREAMS, _LOCAL_STREAMS)
         return [
             gpus[rank] if is_local else self.network
             for rank, is_local in zip((first // STREAMS).tolist(), local.tolist(), strict=True)
@@ -82,6 +84,8 @@ class _Run:
             awake, self.awake = self.awake, []
             for starter in awake:
                 starter.wake.succeed()
+            if awake or self.network.anything:
+                self.network.wake.succeed()  # the last to be woken: it sets the rates of what has started
             yield env.timeout(0)  # every starter has run once this is over
             if not due:
                 return
@@ -105,7 +109,10 @@ class _Run:
             if version < 0:  # a dependency whose lag has passed
                 self._release(op, finished)
             elif version == self.version[op]:
-                finished.append(op)
+                if op in self.working or self.work_s[op] == 0.0:
+                    finished.append(op)
+                else:
+                    self.network.arrived(op)
         return finished
 
     def _finish(self, finished: list[int]) -> None:
@@ -113,7 +120,8 @@ class _Run:
         now, end_s = self.env.now, self.end_s
         for op in finished:
             end_s[op] = now
-            self.starter[op].ended(op)
+            if self.working.pop(op, None):
+                self.network.ended(op)
             for follower, lag in self.followers[op]:
                 if lag:
                     heapq.heappush(self.due, (now + lag, follower, -1))
@@ -134,12 +142,17 @@ class _Run:
         if self.pending[op]:
             return
         self.start_s[op] = self.env.now
-        if self.duration_s[op] == 0.0:
+        if self.latency_s[op] + self.work_s[op] == 0.0:
             instant.append(op)
             return
         starter = self.starter[op]
         starter.ready.append(op)
         starter.call()
+
+    def alarm(self, op: int, time_s: float) -> None:
+        """Put an operation on the clock's list, in place of where it stood before."""
+        self.version[op] += 1
+        heapq.heappush(self.due, (time_s, op, self.version[op]))
 
 
 class _Starter(ABC):
@@ -167,53 +180,76 @@ class _Starter(ABC):
 
     @abstractmethod
     def start(self, ready: list[int]) -> None:
-        """Begin operations now; each is put on the clock's list of due ends."""
-
-    @abstractmethod
-    def ended(self, op: int) -> None:
-        """An operation of this starter has ended."""
+        """Begin operations now."""
 
 
 class _Gpu(_Starter):
-    """A GPU: its kernels run at rate 1."""
+    """A GPU: its kernels count as running from their launch on."""
+
+    def start(self, ready: list[int]) -> None:
+        state = self.state
+        for op in ready:
+            state.network.begun(op, state.env.now + state.latency_s[op])
+
+
+class _Network(_Starter):
+    """Owns everything under way: starts transfers, and sets all rates whenever something began or ended."""
+
+    def __init__(self, run: _Run, program: Program) -> None:
+        super().__init__(run)
+        self.coupled = program.coupled
+        self.fixed, self.live = prepare(program)
+        self.new: list[int] = []
+        self.over: list[int] = []
+
+    def call(self) -> None:
+        """The clock wakes the network by itself."""
+
+    @property
+    def anything(self) -> bool:
+        """Whether there is anything to do at this instant, beside what GPUs may start."""
+        return bool(self.ready or self.new or self.over)
 
     def start(self, ready: list[int]) -> None:
         state = self.state
         now = state.env.now
         for op in ready:
-            heapq.heappush(state.due, (now + state.duration_s[op], op, 0))
-
-    def ended(self, op: int) -> None:
-        pass
-
-
-class _Network(_Starter):
-    """Owns every transfer under way; sets their rates whenever the set of transfers changes."""
-
-    def __init__(self, run: _Run, program: Program) -> None:
-        super().__init__(run)
-        self.program = program
-        self.active: dict[int, tuple[float, float, float]] = {}  # op: (since, work left, rate)
-
-    def start(self, ready: list[int]) -> None:
-        now = self.state.env.now
-        for op in ready:
-            self.active[op] = (now, self.state.duration_s[op], 0.0)
+            if state.latency_s[op]:
+                state.alarm(op, now + state.latency_s[op])
+            else:
+                self.begun(op, now)
         self._set_rates(now)
 
+    def arrived(self, op: int) -> None:
+        """The latency of a transfer is over."""
+        self.begun(op, self.state.env.now)
+
+    def begun(self, op: int, since: float) -> None:
+        """An operation is under way; its work counts from ``since`` on."""
+        self.state.working[op] = (since, self.state.work_s[op], 0.0)
+        self.new.append(op)
+
     def ended(self, op: int) -> None:
-        if self.active.pop(op, None):
-            self.call()
+        """An operation that was under way is over."""
+        self.over.append(op)
 
     def _set_rates(self, now: float) -> None:
         state = self.state
-        rates = flow_rates(self.program, np.fromiter(self.active, dtype=np.int32, count=len(self.active)))
-        for (op, (since, work, old)), rate in zip(list(self.active.items()), rates.tolist(), strict=True):
-            if rate != old:
-                work -= (now - since) * old
-                self.active[op] = (now, work, rate)
-                state.version[op] += 1
-                heapq.heappush(state.due, (now + work / rate, op, state.version[op]))
+        new, over, self.new, self.over = self.new, self.over, [], []
+        if not self.coupled:
+            for op in new:
+                since, work, _ = state.working[op]
+                state.working[op] = (since, work, 1.0)
+                state.alarm(op, since + work)
+            return
+        count = settle(self.fixed, self.live, np.array(new, dtype=np.int32), np.array(over, dtype=np.int32))
+        changed = self.live.changed[:count]
+        for op, rate in zip(changed.tolist(), self.live.rate[changed].tolist(), strict=True):
+            since, work, old = state.working[op]
+            if now > since:
+                since, work = now, work - (now - since) * old
+            state.working[op] = (since, work, rate)
+            state.alarm(op, since + work / rate)
 
 
 def _rows(ptr: np.ndarray, values: np.ndarray) -> list[list[int]]:

@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 
 from simtrain.layout.parallel import Parallel
 
-__all__ = ["Placement", "place"]
+__all__ = ["AXES", "Placement", "place"]
 
 Ints = NDArray[np.int64]
+
+AXES = ("tp", "cp", "dp", "ep", "edp")
+"""Axes whose groups lie within a pipeline rank."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,10 @@ class Placement:
         if axis == "all":
             return self.gpu.reshape(1, -1)
         raise KeyError(axis)
+
+    def of_rank(self, rank: int) -> Placement:
+        """The GPUs of one pipeline rank alone."""
+        return Placement(self.gpu[rank : rank + 1], self.ep)
 
     def pairs(self, source: int, target: int) -> Ints:
         """(GPU, GPU) of every send from pipeline rank ``source`` to ``target``, shape (tp * cp * dp, 2)."""

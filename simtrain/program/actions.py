@@ -7,7 +7,8 @@ from itertools import groupby
 
 from simtrain.costs.prices import Priced, PriceList
 from simtrain.costs.step import StepPrices
-from simtrain.program.blocks import Block, BlockWriter, FlowTable, Half
+from simtrain.program.blocks import Block, BlockWriter, Half
+from simtrain.program.flows import FlowTable
 from simtrain.program.program import Bucket, Phase, Stream
 from simtrain.schedules.order import Action, Order, stage_rank
 
@@ -37,7 +38,7 @@ class BlockMaker:
         self.zero = zero
         self.host_s = host_s
         self.names: dict[str, int] = {}
-        self.flows = FlowTable()
+        self.flows = FlowTable(prices)
         self._blocks: dict[tuple[object, ...], Block] = {}
 
     def block(self, slot: list[int]) -> Block:

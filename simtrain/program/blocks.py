@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.costs.prices import Priced
+from simtrain.program.flows import FlowTable
 from simtrain.program.program import STREAMS, Bucket, Phase, Stream
 
-__all__ = ["SCOPES", "Block", "BlockWriter", "FlowTable", "Half"]
+__all__ = ["SCOPES", "Block", "BlockWriter", "Half"]
 
 SCOPES = ("local", "tp", "cp", "ep", "dp", "edp", "all")
 """Which symmetric copies of an operation run as one: a kernel on each GPU alone, a tp collective once per group."""
@@ -19,32 +20,6 @@ SCOPES = ("local", "tp", "cp", "ep", "dp", "edp", "all")
 _STREAM = {"compute": Stream.COMPUTE, "tp": Stream.TP, "cp": Stream.CP, "ep": Stream.EP, "host": Stream.HOST}
 _PHASE = {"F": Phase.FORWARD, "I": Phase.BACKWARD_INPUT, "W": Phase.BACKWARD_WEIGHT, "O": Phase.OPTIMIZER}
 _MATMUL = frozenset({"gemm", "grouped_gemm", "attention_forward", "attention_backward"})
-
-
-class FlowTable:
-    """Sets of flows, one per distinct price, numbered as operations first use them."""
-
-    def __init__(self) -> None:
-        self._index: dict[int, int] = {}
-        self.prices: list[Priced] = []
-
-    def add(self, priced: Priced) -> int:
-        """Number of the flow set of an exchange; -1 for a kernel."""
-        if priced.kernel or priced.cost is None:
-            return -1
-        found = self._index.get(id(priced.cost))
-        if found is None:
-            found = self._index[id(priced.cost)] = len(self.prices)
-            self.prices.append(priced)
-        return found
-
-    def arrays(self) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
-        """flow_ptr, flow_edge, flow_load of :class:`simtrain.program.program.Program`."""
-        found = [p.cost.edge_use() for p in self.prices]  # type: ignore[union-attr]
-        edges = [edge.astype(np.int32) for edge, _ in found]
-        loads = [use for _, use in found]
-        ptr = np.concatenate([[0], np.cumsum([len(e) for e in edges])]).astype(np.int32)
-        return ptr, np.concatenate([*edges, np.empty(0, np.int32)]), np.concatenate([*loads, np.empty(0)])
 
 
 @dataclass(slots=True)
@@ -128,28 +103,31 @@ class BlockWriter:
         scope: str = "local",
         half: Half | None = None,
     ) -> int:
-        """Append an operation and return its place in the block."""
-        op = len(self.rows)
+        """Append an operation and return its place in the block; of an exchange in several phases, the last one's."""
+        priced = self.flows.local(priced, lanes[0] // STREAMS)
         name = self.names.setdefault(priced.name, len(self.names))
-        self.rows.append(
-            (
-                name,
-                phase,
-                bucket,
-                half.stage if half else -1,
-                priced.layer,
-                priced.latency_s,
-                priced.work_s,
-                priced.useful_s,
-                priced.bytes,
-                self.flows.add(priced),
-                SCOPES.index(scope),
-                self.halves.index(half) if half else 0,
+        self.deps.extend((len(self.rows), dep) for dep in after if dep >= 0)
+        for number, (latency_s, work_s, flow) in enumerate(self.flows.parts(priced)):
+            self.rows.append(
+                (
+                    name,
+                    phase,
+                    bucket,
+                    half.stage if half else -1,
+                    priced.layer,
+                    latency_s,
+                    work_s,
+                    priced.useful_s,
+                    0.0 if number else priced.bytes,
+                    flow,
+                    priced.sms,
+                    priced.grid,
+                    SCOPES.index(scope),
+                    self.halves.index(half) if half else 0,
+                )
             )
-        )
-        self.lanes.append(list(lanes))
-        self.deps.extend((op, dep) for dep in after if dep >= 0)
-        return op
+            self.lanes.append(list(lanes))
+        return len(self.rows) - 1
 
     def lane(self, stream: Stream, rank: int | None = None) -> int:
         """Lane number of a stream of this rank (or another)."""
@@ -200,6 +178,8 @@ _COLUMNS = (
     ("useful_s", np.float64),
     ("bytes", np.float64),
     ("flow", np.int32),
+    ("sms", np.float64),
+    ("grid", np.int32),
     ("scope", np.int32),
     ("half", np.int32),
 )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from simtrain.errors import ProgramError
-from simtrain.program.program import STREAMS, Bucket, Phase, Program, Stream
+from simtrain.program.program import STREAMS, Bucket, Phase, Program, Sharing, Stream
 
 __all__ = ["ProgramBuilder", "fifos"]
 
@@ -60,9 +60,16 @@ class ProgramBuilder:
         stage: int = -1,
         microbatch: int = -1,
         layer: int = -1,
+        sms: float = 0.0,
+        grid: int = 0,
         flows: Iterable[tuple[int, float]] = (),
+        weight: float = 1.0,
     ) -> int:
-        """Add an operation and return its id; ``after`` holds ids or (id, lag_s) pairs."""
+        """Add an operation and return its id.
+
+        ``after`` holds ids or (id, lag_s) pairs, ``flows`` pairs of (edge, share of its capacity at rate 1); ``weight``
+        is how fast its rate grows while links fill up.
+        """
         numbers = [rank * STREAMS + stream for rank, stream in lanes]
         if not numbers or len(set(numbers)) != len(numbers):
             raise ProgramError(f"operation {name!r} needs at least one lane, each at most once")
@@ -78,14 +85,22 @@ class ProgramBuilder:
                 "stage": stage,
                 "microbatch": microbatch,
                 "layer": layer,
+                "sms": sms,
+                "grid": grid,
+                "weight": weight,
             }
         )
         self._lanes.append(numbers)
         self._after.append([dep if isinstance(dep, tuple) else (dep, 0.0) for dep in after])
-        self._flows.append(list(flows))
+        self._flows.append(sorted(flows))
         return len(self._ops) - 1
 
-    def build(self, multiplicity: Sequence[int] | None = None, stage_of_rank: Sequence[int] | None = None) -> Program:
+    def build(
+        self,
+        multiplicity: Sequence[int] | None = None,
+        stage_of_rank: Sequence[int] | None = None,
+        sharing: Sharing | None = None,
+    ) -> Program:
         """The Program of all operations added so far."""
         names = tuple(dict.fromkeys(str(op["name"]) for op in self._ops))
         index = {name: i for i, name in enumerate(names)}
@@ -93,7 +108,7 @@ class ProgramBuilder:
         dep_ptr, dep = _ragged([[d for d, _ in deps] for deps in self._after], np.int32)
         _, lag = _ragged([[lag for _, lag in deps] for deps in self._after], np.float64)
         flow_ptr, edge = _ragged([[e for e, _ in flows] for flows in self._flows], np.int32)
-        _, load = _ragged([[n for _, n in flows] for flows in self._flows], np.float64)
+        _, use = _ragged([[n for _, n in flows] for flows in self._flows], np.float64)
         fifo_ptr, fifo = fifos(op_ptr, lanes, self.ranks * STREAMS)
         return Program(
             ranks=self.ranks,
@@ -120,7 +135,11 @@ class ProgramBuilder:
             flow=np.arange(len(self._ops), dtype=np.int32),
             flow_ptr=flow_ptr,
             flow_edge=edge,
-            flow_load=load,
+            flow_use=use,
+            flow_weight=self._column("weight", np.float64),
+            sms=self._column("sms", np.float64),
+            grid=self._column("grid", np.int32),
+            sharing=sharing or Sharing(),
         )
 
     def _column(self, key: str, dtype: type) -> np.ndarray:

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simtrain.costs.prices import Priced, PriceList
+from simtrain.costs.prices import PriceList
 from simtrain.costs.step import StepPrices
 from simtrain.layout.parallel import Parallel
 from simtrain.program.actions import BlockMaker
 from simtrain.program.blocks import Block, BlockWriter, Half
 from simtrain.program.builder import fifos
+from simtrain.program.flows import FlowTable
 from simtrain.program.program import STREAMS, Bucket, Phase, Program, Stream
 from simtrain.scenario.layout import Layout
 from simtrain.schedules.order import Action, Order
@@ -35,13 +36,13 @@ class Lowered:
         program: one simulated rank per pipeline rank.
         scope: (n,) index into :data:`simtrain.program.blocks.SCOPES`.
         actions: (actions, 6) rank, kind, stage, micro batch, first and last compute operation.
-        exchanges: one priced exchange per set of flows, in the order of ``program.flow``.
+        flows: what the sets of ``program.flow`` are, before links on which nobody can wait were left out.
     """
 
     program: Program
     scope: Ints
     actions: Ints
-    exchanges: tuple[Priced, ...]
+    flows: FlowTable
 
 
 def lower(
@@ -77,7 +78,7 @@ class _Lowering:
         self._link_stages()
         self._finish_step()
         actions = np.array([row for rows in self.actions for row in rows], dtype=np.int32)
-        return Lowered(self._program(), self._column("scope"), actions, tuple(self.maker.flows.prices))
+        return Lowered(self._program(), self._column("scope"), actions, self.maker.flows)
 
     def _place(self, block: Block, microbatches: tuple[int, ...] = (-1,)) -> int:
         base = self.size
@@ -189,8 +190,10 @@ class _Lowering:
         op_ptr = np.concatenate([[0], np.cumsum(widths)]).astype(np.int32)
         fifo_ptr, fifo = fifos(op_ptr, lanes, self.order.ranks * STREAMS)
         dep_ptr, dep = self._dependencies()
-        flow_ptr, flow_edge, flow_load = self.maker.flows.arrays()
-        keys = ("name", "phase", "bucket", "stage", "layer", "latency_s", "work_s", "useful_s", "bytes", "flow")
+        flow = self._column("flow")
+        sets = self.maker.flows.sets().contended(flow, lanes[op_ptr[:-1]])
+        sharing = self.maker.flows.sharing
+        keys = ("name", "phase", "bucket", "stage", "layer", "latency_s", "work_s", "useful_s", "bytes", "grid")
         return Program(
             ranks=self.order.ranks,
             multiplicity=np.full(self.order.ranks, self.parallel.replicas, dtype=np.int32),
@@ -205,9 +208,13 @@ class _Lowering:
             dep_ptr=dep_ptr,
             dep=dep,
             lag_s=np.zeros(len(dep)),
-            flow_ptr=flow_ptr,
-            flow_edge=flow_edge,
-            flow_load=flow_load,
+            flow=flow,
+            flow_ptr=sets.ptr,
+            flow_edge=sets.edge,
+            flow_use=sets.use,
+            flow_weight=sets.weight,
+            sms=self._column("sms") / sharing.sm_count,
+            sharing=sharing,
         )
 
     def _microbatches(self) -> Ints:

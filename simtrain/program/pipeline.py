@@ -91,7 +91,10 @@ class Pipeline:
             "flow": np.full(n, -1, dtype=np.int32),
             "flow_ptr": np.zeros(1, dtype=np.int32),
             "flow_edge": np.empty(0, dtype=np.int32),
-            "flow_load": np.empty(0),
+            "flow_use": np.empty(0),
+            "flow_weight": np.empty(0),
+            "sms": nothing,
+            "grid": np.zeros(n, dtype=np.int32),
         }
         return program, far
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from simtrain.errors import ProgramError
 
-__all__ = ["STREAMS", "Bucket", "Phase", "Program", "Stream"]
+__all__ = ["STREAMS", "Bucket", "Phase", "Program", "Sharing", "Stream"]
 
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float64]
@@ -63,6 +63,21 @@ class Bucket(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Sharing:
+    """How kernels and transfers slow each other on one GPU; the defaults change nothing.
+
+    Attributes:
+        sm_count: SMs of a GPU.
+        kernel_rate: rate of a kernel beside a transfer that holds SMs, on top of the SMs lost (memory contention).
+        transfer_rate: rate of such a transfer while a kernel runs on one of its GPUs.
+    """
+
+    sm_count: int = 1
+    kernel_rate: float = 1.0
+    transfer_rate: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Program:
     """Operations, lanes and dependencies of one step.
 
@@ -85,9 +100,15 @@ class Program:
         op_ptr: (n + 1,), lanes: (e,).
         fifo_ptr: (ranks * STREAMS + 1,), fifo: (e,) operations of each lane in order.
         dep_ptr: (n + 1,), dep: (d,), lag_s: (d,): operation o waits until ``dep`` has ended ``lag_s`` ago.
+        sms: (n,) share of the SMs of each of its GPUs that a transfer holds while its bytes move.
+        grid: (n,) thread blocks of a kernel launched as a static grid; 0: persistent, it uses the SMs that are free.
         flow: (n,) which set of flows a transfer is, -1 for none; equal transfers share a set.
-        flow_ptr: (sets + 1,), flow_edge: directed edges of the cluster graph that a set crosses, and
-            flow_load: the share of that edge which all symmetric copies of the operation take at rate 1.
+        flow_ptr: (sets + 1,), flow_edge: edges that a set crosses, ascending within a set, and
+            flow_use: what share of the edge's capacity the set (with all symmetric copies of the operation) takes at
+            rate 1. Edges on which nobody can ever wait are left out, and equal ones are one.
+        flow_weight: (sets,) how fast a set's rate grows while links fill up: max-min fairness is between flows in bytes
+            per second, so that this is one over the bytes per second of one copy.
+        sharing: how kernels and transfers slow each other on one GPU.
     """
 
     ranks: int
@@ -114,12 +135,22 @@ class Program:
     flow: Ints
     flow_ptr: Ints
     flow_edge: Ints
-    flow_load: Floats
+    flow_use: Floats
+    flow_weight: Floats
+    sms: Floats
+    grid: Ints
+    sharing: Sharing = Sharing()
 
     def __post_init__(self) -> None:
-        for label, values in (("latency_s", self.latency_s), ("work_s", self.work_s), ("lag_s", self.lag_s)):
+        for label in ("latency_s", "work_s", "lag_s", "sms", "flow_use"):
+            values = getattr(self, label)
             if values.size and not (np.isfinite(values).all() and values.min() >= 0.0):
                 raise ProgramError(f"{label} must be finite and not negative")
+
+    @property
+    def coupled(self) -> bool:
+        """Whether an operation can change the rate of another."""
+        return bool(self.flow_edge.size or self.sms.any())
 
     @property
     def size(self) -> int:

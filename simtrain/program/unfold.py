@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,8 @@ _PER_OPERATION = (
     "work_s",
     "useful_s",
     "bytes",
-    "flow",
+    "sms",
+    "grid",
 )
 
 
@@ -53,7 +54,21 @@ def unfold(lowered: Lowered, placement: Placement) -> Unfolded:
     source = np.repeat(np.arange(lowered.program.size), copies)
     op_ptr, lanes = _lanes(lowered, labels, first)
     dep_ptr, dep = _dependencies(lowered, labels, first)
-    return Unfolded(_assemble(lowered.program, source, op_ptr, lanes, dep_ptr, dep, len(labels[0])), source)
+    program = _assemble(lowered.program, source, op_ptr, lanes, dep_ptr, dep, len(labels[0]))
+    copy = np.arange(len(source)) - first[source]
+    return Unfolded(_with_flows(program, lowered, source, copy), source)
+
+
+def _with_flows(program: Program, lowered: Lowered, source: Ints, copy: Ints) -> Program:
+    """Each copy of a transfer takes what its own group takes of the links."""
+    groups = np.array([flows.groups for flows in lowered.flows.flows], dtype=np.int64)
+    folded = lowered.program.flow[source]
+    first = np.concatenate([[0], np.cumsum(groups)])
+    flow = np.where(folded >= 0, first[folded] + copy, -1).astype(np.int32)
+    sets = lowered.flows.sets(folded=False).contended(flow, program.lanes[program.op_ptr[:-1]])
+    return replace(
+        program, flow=flow, flow_ptr=sets.ptr, flow_edge=sets.edge, flow_use=sets.use, flow_weight=sets.weight
+    )
 
 
 def _lanes(lowered: Lowered, labels: list[Ints], first: Ints) -> tuple[Ints, Ints]:

@@ -13,9 +13,11 @@ from simtrain.scenario.part import Part, Precision
 __all__ = [
     "Cluster",
     "CollectiveSoftware",
+    "Contention",
     "Device",
     "Fabric",
     "FatTree",
+    "HeldSms",
     "KernelEfficiency",
     "KernelTable",
     "Link",
@@ -230,6 +232,35 @@ class CollectiveSoftware(Part):
     """``ideal``: efficiency 1 and no software latency, only bandwidth and link latency."""
 
 
+class HeldSms(Part):
+    """SMs that the kernel of a transfer holds on each of its GPUs, by the group that communicates.
+
+    NCCL runs one thread block, hence one SM, per channel: 24 seen for an all-gather on H100.  DeepEP holds 20 of 132
+    (deepseek-ai/profile-data; its second version 4 to 12).  Pipeline sends are left to copy engines and NICs.
+    """
+
+    tp: int = Field(24, ge=0)
+    cp: int = Field(24, ge=0)
+    ep: int = Field(20, ge=0)
+    dp: int = Field(24, ge=0)
+    pp: int = Field(0, ge=0)
+
+
+class Contention(Part):
+    """How transfers and kernels that are under way at once slow each other."""
+
+    links: bool = True
+    """Transfers share the links they cross by max-min fairness; otherwise each has the cluster to itself."""
+    sms: HeldSms = HeldSms()
+    grid: Literal["persistent", "static"] = "persistent"
+    """Persistent kernels use the SMs that communication leaves; a static grid needs more waves of thread blocks."""
+    kernel_rate: float = Field(0.97, gt=0, le=1)
+    """Rate of a kernel beside a transfer that holds SMs, on top of the SMs lost: memory contention, about 3 % in a
+    published trace of overlapped FP8 matmuls (deepseek-ai/profile-data: 0.82 of the rate alone on 112 of 132 SMs)."""
+    transfer_rate: float = Field(0.73, gt=0, le=1)
+    """Rate of such a transfer while a kernel runs on one of its GPUs: 31 to 33 of 45 GB/s in the same trace."""
+
+
 class Cluster(Part):
     """Nodes of one kind on one fabric."""
 
@@ -241,4 +272,5 @@ class Cluster(Part):
     peaks: Literal["dense", "advertised"] = "dense"
     """Which peaks count: the dense ones, or the figures often quoted instead."""
     collectives: CollectiveSoftware = CollectiveSoftware()
+    contention: Contention = Contention()
     source: str = ""

@@ -57,7 +57,7 @@ def contributions(prices: StepPrices, lowered: Lowered, timeline: Timeline, ledg
     weight = np.add.reduceat(program.multiplicity[program.lanes // STREAMS], program.op_ptr[:-1])
     busy = np.bincount(inverse, duration * weight) / gpus
     held = np.bincount(inverse, ledger.held_s) / gpus
-    known = _longest(chain(all_priced(prices), lowered.exchanges))
+    known = _longest(chain(all_priced(prices), lowered.flows.exchanges))
     found = [
         _contribution(
             program.names[key // len(Phase)], Phase(key % len(Phase)), int(count[i]), busy[i], held[i], timeline, known

@@ -64,7 +64,7 @@ def plan_step(scenario: Scenario) -> Plan:
     placement = place(parallel, layout.rank_order)
     shard = shard_of(layout, workload, parallel)
     kernels = KernelModel(node.device, cluster.peaks, layout.precision)
-    price_list = PriceList(kernels, topology, placement, cluster.collectives.mode)
+    price_list = PriceList(kernels, topology, placement, cluster)
     stages = stage_operators(model, shard, parallel)
     costs = slot_costs(price_list, stages, send_bytes(model, shard), parallel)
     order = pipeline_order(scenario, parallel, costs)

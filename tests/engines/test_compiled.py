@@ -51,6 +51,18 @@ def test_the_same_timeline(program: Program) -> None:
     assert_same(program)
 
 
+@given(programs(max_size=24, coupled=True))
+@settings(max_examples=300, deadline=None)
+def test_the_same_timeline_where_links_and_sms_are_shared(program: Program) -> None:
+    assert_same(program)
+
+
+@given(programs(forward_only=False, max_size=24, coupled=True))
+@settings(max_examples=100, deadline=None)
+def test_the_same_deadlock_report_where_links_and_sms_are_shared(program: Program) -> None:
+    assert_same(program)
+
+
 @given(programs(forward_only=False, max_size=24))
 @settings(max_examples=250, deadline=None)
 def test_the_same_timeline_or_the_same_deadlock_report(program: Program) -> None:

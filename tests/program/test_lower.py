@@ -63,7 +63,7 @@ def split() -> tuple[Plan, Lowered]:
         [["F", 0, 0], ["F", 0, 1], ["B", 0, 0], ["B", 0, 1]],
         [["F", 1, 0], ["I", 1, 0], ["W", 1, 0], ["F", 1, 1], ["I", 1, 1], ["W", 1, 1]],
     ]
-    prices = PriceList(KernelModel(plan.device, "dense", "bf16"), plan.topology, plan.placement, "nccl")
+    prices = PriceList(KernelModel(plan.device, "dense", "bf16"), plan.topology, plan.placement, plan.scenario.cluster)
     order = Order.from_slots("split", 2, slots)
     return plan, lower(order, plan.prices, prices, plan.scenario.layout, plan.parallel)
 

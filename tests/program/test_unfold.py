@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from simtrain.engines import des
+from simtrain.engines import compiled, des
 from simtrain.program.blocks import SCOPES
 from simtrain.program.program import STREAMS, Program, Stream
 from simtrain.program.unfold import unfold
@@ -114,13 +114,25 @@ def test_every_exchange_has_its_flows_over_the_graph(case: str) -> None:
     assert moving.any()
     assert (program.flow[moving] >= 0).all()
     assert (program.flow[np.isin(stream, (Stream.COMPUTE, Stream.HOST))] == -1).all()
+    sets = plan.lowered.flows.sets()
     for number in np.unique(program.flow[moving]).tolist():
-        edges = slice(program.flow_ptr[number], program.flow_ptr[number + 1])
-        assert program.flow_edge[edges].size > 0
-        assert (program.flow_load[edges] > 0).all()
-        assert program.flow_load[edges].max() <= 1 + 1e-9
-    assert program.flow_edge.max() < len(plan.topology.edge_bandwidth)
-    assert len(plan.lowered.exchanges) == len(program.flow_ptr) - 1
+        edges = slice(sets.ptr[number], sets.ptr[number + 1])
+        assert sets.edge[edges].size > 0
+        assert (sets.use[edges] > 0).all()
+        assert sets.use[edges].max() <= 1 + 1e-9
+    assert sets.edge.max() < len(plan.topology.edge_bandwidth)
+    assert len(plan.lowered.flows.exchanges) == len(program.flow_ptr) - 1
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_edges_left_out_change_nothing(case: str) -> None:
+    """Edges on which nobody can wait, and all but one of equal ones, are left out of a Program: times stay."""
+    plan = plan_of(case)
+    program, sets = plan.lowered.program, plan.lowered.flows.sets()
+    whole = replace(program, flow_ptr=sets.ptr, flow_edge=sets.edge, flow_use=sets.use, flow_weight=sets.weight)
+    assert program.flow_edge.size < whole.flow_edge.size
+    fewer, all_edges = compiled.simulate(program), compiled.simulate(whole)
+    np.testing.assert_allclose(all_edges.end_s, fewer.end_s, rtol=0, atol=1e-9 * fewer.makespan_s)
 
 
 def silenced(program: Program, op: int) -> Program:
@@ -148,6 +160,8 @@ def without(program: Program, op: int) -> Program:
         "stage",
         "microbatch",
         "layer",
+        "sms",
+        "grid",
         "latency_s",
         "work_s",
         "useful_s",
