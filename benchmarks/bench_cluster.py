@@ -34,7 +34,7 @@ def prices_of(parallel: Parallel) -> tuple[PriceList, StepPrices]:
     assert not isinstance(cluster.node, str)
     assert isinstance(cluster.node.device, Device)
     kernels = KernelModel(cluster.node.device, "dense", "bf16")
-    prices = PriceList(kernels, build(cluster), place(parallel, "tp-cp-dp-pp"), "nccl")
+    prices = PriceList(kernels, build(cluster), place(parallel, "tp-cp-dp-pp"), cluster)
 
     def compute(name: str, part: str, layer: int, work_s: float) -> Priced:
         return Priced(name, "compute", part, False, layer, 0.0, work_s, 0.0, 0.0, 0.0, None, "gemm")
