@@ -14,20 +14,13 @@ def _plan(groups: Groups, collective: Collective) -> Plan:
     n = groups.size
     traffic = Traffic(groups)
     traffic.exchange(groups.members, 1.0 / n)
-    peers_inside = _fewest_peers_inside(groups)
+    peers_inside = int(groups.blocks.sizes.min()) - 1
     return Plan(
         "pairwise",
         (Stage("exchange", traffic, near_steps=peers_inside, far_steps=n - 1 - peers_inside),),
         protocols=("LL", "Simple"),
         formula=f"size / {n} to each of {n - 1} peers",
     )
-
-
-def _fewest_peers_inside(groups: Groups) -> int:
-    same = groups.nodes[:, 1:] == groups.nodes[:, :-1]
-    if same.all():
-        return groups.size - 1
-    return min(len(members) for row in groups.members for members in groups.by_node(row)) - 1
 
 
 ALGORITHM = Algorithm("pairwise", ("all_to_all",), _plan, ideal=True)
