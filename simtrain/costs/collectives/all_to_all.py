@@ -1,4 +1,7 @@
-"""Pairwise all-to-all: every GPU sends every other one its part, one peer after the other (NCCL send/recv)."""
+"""Pairwise all-to-all: every GPU sends every other one its part, one peer after the other (NCCL send/recv).
+
+A dispatch or combine that knows nothing of nodes is the same: each token goes to each of its experts by itself.
+"""
 
 from __future__ import annotations
 
@@ -23,4 +26,4 @@ def _plan(groups: Groups, collective: Collective) -> Plan:
     )
 
 
-ALGORITHM = Algorithm("pairwise", ("all_to_all",), _plan, ideal=True)
+ALGORITHM = Algorithm("pairwise", ("all_to_all", "dispatch", "combine"), _plan, ideal=True)

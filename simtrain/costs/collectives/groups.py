@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.cluster.topology import Topology
+from simtrain.costs.collectives.routing import Routing
 
 __all__ = ["Blocks", "Groups"]
 
@@ -21,10 +22,12 @@ class Groups:
 
     Attributes:
         members: (groups, size) GPUs of each group, in ascending order (node by node).
+        routing: where the tokens of a dispatch or combine go; None: to every GPU alike.
     """
 
     topology: Topology
     members: Ints
+    routing: Routing | None = None
 
     @property
     def size(self) -> int:
