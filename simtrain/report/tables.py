@@ -31,6 +31,8 @@ __all__ = [
     "waterfall_table",
 ]
 
+MAX_EDGE_KINDS = 5
+"""Kinds of links listed for a collective, the busiest first."""
 _BAR_CELLS = 30
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
@@ -133,9 +135,20 @@ def collective_table(priced: Mapping[str, Any]) -> Table:
         ("time", format_quantity(priced["time_s"], "time")),
         ("of which latency", format_quantity(priced["latency_s"], "time")),
         ("bus bandwidth", format_quantity(priced["bus_bandwidth_bytes_per_s"], "bandwidth")),
+        ("algorithm bandwidth", format_quantity(priced["algorithm_bandwidth_bytes_per_s"], "bandwidth")),
         ("algorithm, protocol", f"{priced['algorithm']}, {priced['protocol']}"),
         ("bottleneck", f"{priced['bottleneck']}, {format_quantity(priced['bottleneck_bytes_per_s'], 'bandwidth')}"),
         ("formula", priced["formula"]),
+    ]
+    for number, phase in enumerate(priced["phases"], 1):
+        latency, transfer = (format_quantity(phase[key], "time") for key in ("latency_s", "transfer_s"))
+        rows.append((f"phase {number}: {phase['name']}", f"{latency} + {transfer} of transfer"))
+    rows += [
+        (
+            f"{kind['kind']} links in use",
+            f"{kind['highest']:.1%} at most, {kind['mean']:.1%} on average, of {kind['edges']:,} directed links",
+        )
+        for kind in priced["edge_kinds"][:MAX_EDGE_KINDS]
     ]
     return _table(("", priced["collective"]), rows, left=(0, 1))
 

@@ -9,8 +9,10 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import NDArray
 
 from simtrain.cluster.topology import Topology
+from simtrain.costs.collectives import CollectivePrice
 from simtrain.quantities import format_quantity
 from simtrain.report.frame import framed
 from simtrain.report.palette import INK
@@ -40,24 +42,59 @@ _EDGES = {
     "nic": ("NIC to switch", "#D55E00", "solid"),
     "fabric": ("switch to switch", "#CC79A7", "solid"),
 }
+_LABELS = {
+    "nvswitch": "bottom center",
+    "gpu": "top right",
+    "host": "top left",
+    "memory": "middle right",
+    "switch": "top center",
+    "spine": "top center",
+    "core": "top center",
+}
+"""Where a label is clear of the lines; others: below to the right."""
 _MARKS = {"gpu": "square", "nic": "triangle-up", "memory": "hexagon", "host": "diamond"}
+
+
+CROWDED = 40
+"""Links of one kind beyond which lines are half as wide."""
+UNUSED = "#D0D4DA"
+_SHADES = (
+    "#FDD49E",
+    "#FDBC87",
+    "#FCA570",
+    "#FC8D59",
+    "#F17248",
+    "#E75838",
+    "#DC3D27",
+    "#C52619",
+    "#A2130C",
+    "#7F0000",
+)
+"""Colours of a link by the share in use, a tenth each, between tones of ColorBrewer's OrRd."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Drawing:
+    """What is drawn; ``use`` is (links, 2), the share of each direction in use, None without a collective."""
+
     graph: nx.Graph[Any]
     place: dict[int, tuple[float, float]]
+    use: NDArray[np.float64] | None = None
 
 
-def topology(cluster: Topology, *, title: str | None = None) -> go.Figure:
-    """Draw a built cluster: links coloured by kind, bandwidth and latency on hover.
+def topology(cluster: Topology, *, title: str | None = None, price: CollectivePrice | None = None) -> go.Figure:
+    """Draw a built cluster: bandwidth and latency on hover.
 
     Args:
         cluster: the topology.
         title: first line; absent: GPUs and nodes.
+        price: of a collective: links are coloured by the share of their capacity it uses while its bytes move, that
+            of the busier direction; without one they are coloured by kind.
     """
     whole = cluster.graph
-    drawing = _arranged(whole.subgraph(_chosen(whole)))
+    use = None if price is None else _use(cluster, price)
+    first = 0 if use is None else _busiest_node(cluster, use)
+    drawing = _arranged(whole.subgraph(_chosen(whole, first * cluster.gpus_per_node)), use)
     figure = go.Figure()
     for kind in dict.fromkeys(nx.get_edge_attributes(drawing.graph, "kind").values()):
         _add_edges(figure, drawing, kind)
@@ -66,30 +103,64 @@ def topology(cluster: Topology, *, title: str | None = None) -> go.Figure:
     drawn = Counter(nx.get_node_attributes(drawing.graph, "kind").values())
     nodes = cluster.gpus // cluster.gpus_per_node
     heading = title or f"{cluster.gpus:,} GPUs in {nodes:,} node{'s' if nodes > 1 else ''} of {cluster.gpus_per_node}"
-    framed(figure, heading, _left_out(nodes, total, drawn), height=200 + 66 * len(drawn))
+    said = _left_out(nodes, total, drawn, None if price is None else first)
+    if price is not None:
+        said = f"{_said(price)}<br>{said}"
+    framed(figure, heading, said, height=200 + 66 * len(drawn) + 60 * (price is not None))
+    if price is not None:
+        _add_scale(figure)
     tiers = [(level, label, kind) for kind, (level, label) in _TIERS.items() if drawn[kind]]
     figure.update_yaxes(
         tickvals=[level for level, _, _ in tiers],
         ticktext=[f"{label} ({drawn[kind]} of {total[kind]:,})" for _, label, kind in tiers],
         showgrid=False,
     )
-    figure.update_xaxes(visible=False)
+    figure.update_xaxes(visible=False, range=[0.0, 1.06])
     figure.update_layout(hovermode="closest")
     return figure
 
 
-def _left_out(nodes: int, total: Counter[str], drawn: Counter[str]) -> str:
-    parts = [f"one node of {nodes:,}"] if nodes > 1 else []
+def _use(cluster: Topology, price: CollectivePrice) -> NDArray[np.float64]:
+    """(links, 2) share of each direction in use, all phases together."""
+    use = np.zeros(2 * len(cluster.ends))
+    edges, share = price.edge_use()
+    use[edges] = share
+    return use.reshape(-1, 2)
+
+
+def _busiest_node(cluster: Topology, use: NDArray[np.float64]) -> int:
+    """Node with the busiest link among those inside nodes and those from NICs to switches; the first such node."""
+    most = use.max(axis=1)
+    inside = cluster.nodes * len(cluster.node.links)
+    of_node = most[:inside].reshape(cluster.nodes, -1).max(axis=1)
+    if cluster.fabric is not None:
+        ports = most[inside : inside + cluster.fabric.ports].reshape(cluster.nodes, -1)
+        of_node = np.maximum(of_node, ports.max(axis=1))
+    return int(np.argmax(of_node > of_node.max() - 1e-9))
+
+
+def _said(price: CollectivePrice) -> str:
+    bus = format_quantity(price.bus_bandwidth, "bandwidth")
+    carried = format_quantity(price.bottleneck_bytes_per_s, "bandwidth")
+    return (
+        f"{format_quantity(price.time_s, 'time')}, bus bandwidth {bus}, {price.algorithm}, {price.protocol}; "
+        f"bottleneck: {price.bottleneck}, {carried}"
+    )
+
+
+def _left_out(nodes: int, total: Counter[str], drawn: Counter[str], first: int | None) -> str:
+    """What was not drawn; ``first`` is the node drawn where nodes may differ in what they carry."""
+    parts = [f"one node of {nodes:,}" + ("" if first is None else f" (node {first})")] if nodes > 1 else []
     cut = [kind for kind in _FABRIC if drawn[kind] < total[kind]]
     parts += [f"{drawn[kind]} of {total[kind]:,} {_TIERS[kind][1]}" for kind in cut]
-    return f"Drawn: {', '.join(parts)}; the others are alike." if parts else "Everything is drawn."
+    others = "the others are alike" if first is None else "the others are built alike, but may carry more or less"
+    return f"Drawn: {', '.join(parts)}; {others}." if parts else "Everything is drawn."
 
 
-def _chosen(graph: nx.Graph[Any]) -> list[int]:
-    """Vertices of the first GPU's node, and a few switches of each tier, those next to drawn ones first."""
+def _chosen(graph: nx.Graph[Any], start: int) -> list[int]:
+    """Vertices of the node of GPU ``start``, and a few switches of each tier, those next to drawn ones first."""
     kinds = dict(graph.nodes(data="kind"))
     inside = graph.subgraph([v for v, kind in kinds.items() if kind not in _FABRIC])
-    start = next(v for v, kind in kinds.items() if kind == "gpu")
     chosen = sorted(nx.node_connected_component(inside, start))
     for tier in _FABRIC:
         near = sorted({b for a in chosen for b in graph[a] if kinds[b] == tier})
@@ -107,7 +178,7 @@ def _spread(items: list[int], count: int) -> list[int]:
     return [items[i] for i in np.linspace(0, len(items) - 1, max(count, 0)).astype(int)]
 
 
-def _arranged(graph: nx.Graph[Any]) -> _Drawing:
+def _arranged(graph: nx.Graph[Any], use: NDArray[np.float64] | None) -> _Drawing:
     """Tiers above each other; inside a tier vertices in the order of what hangs below them."""
     kinds = dict(graph.nodes(data="kind"))
     place: dict[int, tuple[float, float]] = {}
@@ -122,7 +193,7 @@ def _arranged(graph: nx.Graph[Any]) -> _Drawing:
         # Memory stands aside, so that a NIC's link to the bridge does not seem to end at it.
         aside = 0.05 if tier == "memory" else 0.0
         place |= {v: ((middle if apart else even)[v] + aside, _TIERS[tier][0]) for v in members}
-    return _Drawing(graph, place)
+    return _Drawing(graph, place, use)
 
 
 def _mean(values: list[float]) -> float:
@@ -130,28 +201,55 @@ def _mean(values: list[float]) -> float:
 
 
 def _add_edges(figure: go.Figure, drawing: _Drawing, kind: str) -> None:
-    """Lines of one kind, with invisible points on their middles that carry the hover text."""
+    """Links of one kind: one trace for all, or one for each shade of use."""
     label, color, dash = _EDGES.get(kind, (kind, INK, "solid"))
-    lines: tuple[list[float | None], list[float | None]] = ([], [])
+    links = [(a, b, edge) for a, b, edge in drawing.graph.edges(data=True) if edge["kind"] == kind]
+    if drawing.use is None:
+        _add_links(figure, drawing, links, {"color": color, "dash": dash}, label, named=True)
+        return
+    shade = {edge["id"]: _shade(float(drawing.use[edge["id"]].max())) for _, _, edge in links}
+    # The busiest are drawn last, so that nothing covers them.
+    for step in sorted(set(shade.values())):
+        chosen = [link for link in links if shade[link[2]["id"]] == step]
+        _add_links(figure, drawing, chosen, {"color": (UNUSED, *_SHADES)[step], "dash": dash}, label, named=False)
+
+
+def _shade(share: float) -> int:
+    """Step of the scale from 1 on; 0 for a link that is not used."""
+    return 0 if share <= 0.0 else min(int(share * len(_SHADES)) + 1, len(_SHADES))
+
+
+def _add_links(
+    figure: go.Figure,
+    drawing: _Drawing,
+    links: list[tuple[int, int, dict[str, Any]]],
+    line: dict[str, Any],
+    label: str,
+    *,
+    named: bool,
+) -> None:
+    """Lines of one look, with invisible points on their middles that carry the hover text."""
+    xs: list[float | None] = []
+    ys: list[float | None] = []
     middles: list[tuple[float, float, str]] = []
-    width = 1.0
-    for a, b, edge in drawing.graph.edges(data=True):
-        if edge["kind"] != kind:
-            continue
-        xs, ys = _curve(drawing.place[a], drawing.place[b])
-        lines[0].extend([*xs, None])
-        lines[1].extend([*ys, None])
-        middles.append((xs[len(xs) // 2], ys[len(ys) // 2], _edge_text(drawing.graph, a, b, edge, label)))
-        width = float(np.clip(1.0 + np.log2(edge["bandwidth_bytes_per_s"] / 12.5e9) * 0.6, 1.0, 5.0))
+    for a, b, edge in links:
+        along, up = _curve(drawing.place[a], drawing.place[b])
+        xs.extend([*along, None])
+        ys.extend([*up, None])
+        middle = len(along) // 2
+        middles.append((along[middle], up[middle], _edge_text(drawing, a, b, edge, label)))
+    fastest = max(edge["bandwidth_bytes_per_s"] for _, _, edge in links)
+    width = float(np.clip(1.0 + np.log2(fastest / 12.5e9) * 0.6, 1.0, 5.0)) / (2.0 if len(links) > CROWDED else 1.0)
     figure.add_trace(
         go.Scatter(
             name=label,
-            x=lines[0],
-            y=lines[1],
+            x=xs,
+            y=ys,
             mode="lines",
-            line={"color": color, "width": width, "dash": dash},
-            opacity=0.75,
+            line=line | {"width": width},
+            opacity=0.75 if named else 0.95,
             hoverinfo="skip",
+            showlegend=named,
         )
     )
     x, y, text = zip(*middles, strict=True)
@@ -160,12 +258,48 @@ def _add_edges(figure: go.Figure, drawing: _Drawing, kind: str) -> None:
             x=x,
             y=y,
             mode="markers",
-            marker={"size": 9, "color": color, "opacity": 0.0},
+            marker={"size": 9, "color": line["color"], "opacity": 0.0},
             hovertext=text,
             hovertemplate="%{hovertext}<extra></extra>",
             showlegend=False,
         )
     )
+
+
+def _add_scale(figure: go.Figure) -> None:
+    """The legend of the colours, a bar in percent, and of the grey."""
+    count = len(_SHADES)
+    steps = [[at / count, color] for i, color in enumerate(_SHADES) for at in (i, i + 1)]
+    figure.add_trace(
+        go.Scatter(
+            x=[None],
+            y=[None],
+            mode="markers",
+            hoverinfo="skip",
+            showlegend=False,
+            marker={
+                "color": [0],
+                "cmin": 0,
+                "cmax": 100,
+                "colorscale": steps,
+                "colorbar": {
+                    "title": {"text": "capacity in use, busier direction (%)", "side": "bottom", "font": {"size": 12}},
+                    "orientation": "h",
+                    "x": 0.0,
+                    "xanchor": "left",
+                    "y": 0.0,
+                    "yref": "container",
+                    "yanchor": "bottom",
+                    "len": 320,
+                    "lenmode": "pixels",
+                    "thickness": 12,
+                    "tickvals": list(range(0, 101, 20)),
+                },
+            },
+        )
+    )
+    figure.add_trace(go.Scatter(x=[None], y=[None], mode="lines", name="not used", line={"color": UNUSED, "width": 3}))
+    figure.update_layout(legend={"x": 1.0, "xanchor": "right"}, margin_b=110)
 
 
 def _curve(a: tuple[float, float], b: tuple[float, float]) -> tuple[list[float], list[float]]:
@@ -177,24 +311,32 @@ def _curve(a: tuple[float, float], b: tuple[float, float]) -> tuple[list[float],
     return xs.tolist(), ys.tolist()
 
 
-def _edge_text(graph: nx.Graph[Any], a: int, b: int, edge: dict[str, Any], label: str) -> str:
+def _edge_text(drawing: _Drawing, a: int, b: int, edge: dict[str, Any], label: str) -> str:
+    graph = drawing.graph
     ends = f"{graph.nodes[a]['label']} – {graph.nodes[b]['label']}"
     rate = format_quantity(edge["bandwidth_bytes_per_s"], "bandwidth")
     latency = format_quantity(edge["latency_s"], "time")
-    return f"<b>{label}</b>: {ends}<br>{rate} each way, {latency}, efficiency {edge['efficiency']:.0%}"
+    text = f"<b>{label}</b>: {ends}<br>{rate} each way, {latency}, efficiency {edge['efficiency']:.0%}"
+    if drawing.use is None:
+        return text
+    low, high = sorted((a, b))
+    there, back = drawing.use[edge["id"]].tolist()
+    names = [_short(str(graph.nodes[v]["label"])) for v in (low, high)]
+    return f"{text}<br>in use: {there:.1%} {names[0]} → {names[1]}, {back:.1%} back"
 
 
 def _add_vertices(figure: go.Figure, drawing: _Drawing) -> None:
     vertices = list(drawing.graph.nodes(data=True))
     x, y = zip(*(drawing.place[v] for v, _ in vertices), strict=True)
     few = len(vertices) <= 60
+    places = _LABELS | ({} if any(data["kind"] == "nvswitch" for _, data in vertices) else {"gpu": "bottom center"})
     figure.add_trace(
         go.Scatter(
             x=x,
             y=y,
             mode="markers+text" if few else "markers",
             text=[_short(str(data["label"])) for _, data in vertices],
-            textposition="middle right",
+            textposition=[places.get(data["kind"], "bottom right") for _, data in vertices],
             textfont={"size": 10},
             marker={
                 "symbol": [_MARKS.get(data["kind"], "square-dot") for _, data in vertices],

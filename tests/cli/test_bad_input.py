@@ -254,6 +254,10 @@ def refused(cli, folder: Path, arguments: tuple[str, ...], said: list[str]) -> N
     ("words", "said"),
     [
         (("--collective", "all_reduc"), "Did you mean 'all_reduce'"),
+        (("--collective", "alltoall"), "Did you mean 'all_to_all'"),
+        (("--collective", "allreduce", "--json"), "Did you mean 'all_reduce'"),
+        (("--collective", "all_reduce", "--algorithm", "rign"), "--algorithm: no algorithm for all_reduce"),
+        (("--collective", "all_reduce", "--gpus", "8", "--algorithm", "tree"), "can run all_reduce"),
         (("--collective", "all_reduce", "--gpus", "17"), "2 to 16"),
         (("--collective", "send_recv"), "one sends, one receives"),
         (("--collective", "all_reduce", "--bytes", "64"), "has no unit"),

@@ -341,6 +341,25 @@ def test_topology_prices_a_collective(cli) -> None:
     assert "bus bandwidth" in cli("topology", "2x-hgx-h100", "--collective", "all_reduce").out
 
 
+def test_topology_says_which_links_a_collective_uses(cli, folder) -> None:
+    words = ("topology", "2x-hgx-h100", "--collective", "all_reduce", "--bytes", "1 GiB")
+    priced = cli(*words, "--json").document["collective"]
+    shares = [edge["utilisation"] for edge in priced["edges"]]
+    assert len(shares) == 20
+    assert shares == sorted(shares, reverse=True)
+    assert 0.9 < shares[0] <= 1.0
+    assert priced["edges"][0]["kind"] == "nic"
+    assert priced["algorithm_bandwidth_bytes_per_s"] == pytest.approx(priced["bytes"] / priced["time_s"])
+    staged = cli(*words, "--algorithm", "hierarchical", "--json").document["collective"]
+    assert [phase["name"] for phase in staged["phases"]][1] == "all_reduce between nodes"
+    assert staged["time_s"] == pytest.approx(sum(p["latency_s"] + p["transfer_s"] for p in staged["phases"]))
+    ran = cli(*words, "--algorithm", "ring", "--set", "collectives.mode=ideal", "--html", "use.html")
+    assert "ring, ideal" in ran.out
+    assert "nic links in use" in ran.out
+    assert "capacity in use" in (folder / "use.html").read_text()
+    assert cli(*words[:4], "--bytes", "0").status == 0
+
+
 def test_an_mfu_above_1_is_explained(cli) -> None:
     changes = ("global_batch=32", "sequence_length=65536", "model=llama2-7b", "model.attention.window=512")
     words = [word for change in changes for word in ("--set", f"workload.{change}")]

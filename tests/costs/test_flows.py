@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simtrain.costs.collectives import CollectivePrice, price
+from simtrain.costs.collectives import CollectivePrice, exchange, price
+from simtrain.costs.collectives.groups import Groups
 from simtrain.costs.collectives.price import algorithms_for
 from simtrain.costs.collectives.protocol import PROTOCOLS
+from simtrain.costs.collectives.traffic import Traffic
 from simtrain.errors import InputError
-from tests.cluster.clusters import A100, FAT_TREE, H100, topology
+from tests.cluster.clusters import A100, FAT_TREE, H100, PCIE_4090, PCIE_A100, SWITCH, topology
 from tests.costs.test_collectives import cases, cluster, sizes
 
 
@@ -127,3 +129,34 @@ def test_staged_all_to_all_takes_both_levels_one_after_the_other():
     assert len(pxn.phases) == 1
     assert staged.transfer_s > pxn.transfer_s
     assert price(topology(H100, 4), "all_to_all", group, 1e9).algorithm == "pxn"
+
+
+FABRICS = (
+    SWITCH,
+    FAT_TREE,
+    FAT_TREE | {"rail_optimised": False, "radix": 8},
+    FAT_TREE | {"radix": 4},
+    FAT_TREE | {"rail_optimised": False, "radix": 4, "oversubscription": 3.0},
+)
+
+
+@given(
+    st.sampled_from([A100, H100, PCIE_A100, PCIE_4090]),
+    st.sampled_from(FABRICS),
+    st.sampled_from([1, 2, 8]),
+    st.permutations(range(64)),
+    st.sampled_from([(1, 64), (4, 16), (8, 8), (5, 12), (9, 7)]),
+)
+def test_a_large_exchange_adds_up_to_all_its_flows(node, fabric, nics, order, shape):
+    try:
+        graph = topology(node, 8, fabric, nics=nics)
+    except InputError:  # too many ports for this switch
+        return
+    rows = np.sort(np.array(order[: shape[0] * shape[1]]).reshape(shape), axis=1)
+    groups = Groups(graph, rows)
+    each, parts = Traffic(groups), Traffic(groups)
+    each.exchange(rows, 0.25)
+    exchange.add(parts, rows, 0.25)
+    assert (parts.near_s, parts.far_s) == pytest.approx((each.near_s, each.far_s))
+    for name in ("group_ptr", "edge", "bytes", "edges", "total", "largest"):
+        np.testing.assert_allclose(getattr(parts.loads, name), getattr(each.loads, name))

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from simtrain import report
+from simtrain.costs.collectives import price
 from simtrain.report.palette import BUCKETS
+from simtrain.report.topology_figure import UNUSED
 from tests.report import samples
 
 
@@ -67,6 +69,35 @@ def test_topology_hover_has_bandwidth_and_latency() -> None:
     hover = [text for trace in figure.data if trace.mode == "markers" for text in trace.hovertext]
     assert any("25 GB/s each way, 1 us" in text for text in hover)
     assert {trace.name for trace in figure.data if trace.mode == "lines"} == {"PCIe", "host memory", "NIC to switch"}
+
+
+def test_topology_colours_links_by_what_a_collective_uses() -> None:
+    cluster = samples.cluster(nodes=2)
+    found = price(cluster, "send_recv", np.array([[2, 0]]), 1e9)
+    figure = report.topology(cluster, price=found)
+    hover = [text for trace in figure.data if trace.mode == "markers" for text in trace.hovertext or ()]
+    used = [text for text in hover if "NIC 0 – switch 0" in text]
+    assert len(used) == 1
+    edges, use = found.edge_use()
+    share = float(use[cluster.edge_kind[edges] == "nic"].max())
+    assert f"in use: 0.0% NIC 0 → switch 0, {share:.1%} back" in used[0]
+    lines = {trace.line.color for trace in figure.data if trace.mode == "lines"}
+    assert UNUSED in lines
+    assert len(lines) > 1
+    bars = [
+        trace.marker.colorbar for trace in figure.data if trace.mode == "markers" and trace.marker.colorbar.title.text
+    ]
+    assert [bar.title.text for bar in bars] == ["capacity in use, busier direction (%)"]
+    assert found.bottleneck in figure.layout.title.subtitle.text
+
+
+def test_topology_draws_the_node_that_is_busiest() -> None:
+    cluster = samples.cluster(nodes=3)
+    figure = report.topology(cluster, price=price(cluster, "send_recv", np.array([[2, 4]]), 1e9))
+    labels = [text for trace in figure.data if trace.mode == "markers+text" for text in trace.hovertext]
+    assert "node 1 GPU 0" in labels
+    assert "node 0 GPU 0" not in labels
+    assert "one node of 3 (node 1)" in figure.layout.title.subtitle.text
 
 
 def test_lazy_names() -> None:

@@ -1,4 +1,7 @@
-"""Pairwise all-to-all: every GPU sends every other one its part, one peer after the other (NCCL send/recv)."""
+"""Pairwise all-to-all: every GPU sends every other one its part, one peer after the other (NCCL send/recv).
+
+A dispatch or combine that knows nothing of nodes is the same: each token goes to each of its experts by itself.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ def _plan(groups: Groups, collective: Collective) -> Plan:
     n = groups.size
     traffic = Traffic(groups)
     traffic.exchange(groups.members, 1.0 / n)
-    peers_inside = _fewest_peers_inside(groups)
+    peers_inside = int(groups.blocks.sizes.min()) - 1
     return Plan(
         "pairwise",
         (Stage("exchange", traffic, near_steps=peers_inside, far_steps=n - 1 - peers_inside),),
@@ -23,11 +26,4 @@ def _plan(groups: Groups, collective: Collective) -> Plan:
     )
 
 
-def _fewest_peers_inside(groups: Groups) -> int:
-    same = groups.nodes[:, 1:] == groups.nodes[:, :-1]
-    if same.all():
-        return groups.size - 1
-    return min(len(members) for row in groups.members for members in groups.by_node(row)) - 1
-
-
-ALGORITHM = Algorithm("pairwise", ("all_to_all",), _plan, ideal=True)
+ALGORITHM = Algorithm("pairwise", ("all_to_all", "dispatch", "combine"), _plan, ideal=True)

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.cluster.topology import Topology
+from simtrain.costs.collectives.routing import Routing
 
-__all__ = ["Groups"]
+__all__ = ["Blocks", "Groups"]
 
 Ints = NDArray[np.int64]
 
@@ -21,10 +22,12 @@ class Groups:
 
     Attributes:
         members: (groups, size) GPUs of each group, in ascending order (node by node).
+        routing: where the tokens of a dispatch or combine go; None: to every GPU alike.
     """
 
     topology: Topology
     members: Ints
+    routing: Routing | None = None
 
     @property
     def size(self) -> int:
@@ -73,23 +76,59 @@ class Groups:
         nodes = self.most_nodes
         return self.members.reshape(len(self.members), nodes, -1).swapaxes(1, 2).reshape(-1, nodes)
 
-    def by_node(self, row: Ints) -> list[Ints]:
-        """The members of one group, node by node."""
-        starts = np.flatnonzero(np.diff(row // self.topology.gpus_per_node)) + 1
-        return np.split(row, starts)
+    @cached_property
+    def blocks(self) -> Blocks:
+        """The stretches of members that lie on one node."""
+        change = np.ones(self.members.shape, dtype=bool)
+        change[:, 1:] = np.diff(self.nodes, axis=1) != 0
+        starts = np.flatnonzero(change)
+        of_member = np.cumsum(change) - 1
+        sizes = np.diff(starts, append=self.members.size)
+        return Blocks(starts, sizes, of_member, np.arange(self.members.size) - starts[of_member])
 
     @cached_property
-    def channels(self) -> list[list[list[Ints]]]:
-        """For each group and each of its channels: the members of each node, first a GPU of the channel's NIC.
+    def channels(self) -> list[tuple[int, Ints]]:
+        """By number of channels of a group: that number, and (channels of all such groups, size) members in order.
 
-        A group with several NICs within reach runs one channel per NIC.
+        A group with several NICs within reach runs one channel per NIC: node by node, on each node beginning with
+        the GPU of the channel's NIC and going on from there.
         """
-        return [self._channels(self.by_node(row)) for row in self.members]
+        blocks, per_node = self.blocks, self.topology.gpus_per_node
+        if self.most_nodes == 1:
+            return [(1, self.members)]
+        nic = self.topology.node.nic_of_gpu[self.members.ravel() % per_node]
+        heads = np.diff(nic, prepend=-1) != 0
+        heads[blocks.starts] = True
+        rank = np.cumsum(heads) - 1
+        rank -= rank[blocks.starts][blocks.of_member]
+        per_block = np.add.reduceat(heads, blocks.starts)
+        group_of_block = blocks.starts // self.size
+        count = np.full(len(self.members), self.size)
+        np.minimum.at(count, group_of_block, per_block)
+        count[self.node_counts == 1] = 1
+        orders = [self._channel(heads & (rank == c)) for c in range(count.max())]
+        return [(n, np.concatenate([order[count == n] for order in orders[:n]])) for n in np.unique(count).tolist()]
 
-    def _channels(self, nodes: list[Ints]) -> list[list[Ints]]:
-        if len(nodes) == 1:
-            return [nodes]
-        rail = self.topology.node.nic_of_gpu
-        firsts = [np.unique(rail[m % self.topology.gpus_per_node], return_index=True)[1] for m in nodes]
-        count = min(len(first) for first in firsts)
-        return [[np.roll(m, -first[c]) for m, first in zip(nodes, firsts, strict=True)] for c in range(count)]
+    def _channel(self, first: NDArray[np.bool_]) -> Ints:
+        """(groups, size) members, those of each node turned so that the one marked ``first`` leads."""
+        blocks = self.blocks
+        turn = np.zeros(len(blocks.starts), dtype=np.int64)
+        turn[blocks.of_member[first]] = blocks.position[first]
+        place = (blocks.position + turn[blocks.of_member]) % blocks.sizes[blocks.of_member]
+        turned: Ints = self.members.ravel()[blocks.starts[blocks.of_member] + place]
+        return turned.reshape(self.members.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """Stretches of a table of GPUs, read row by row, that lie on one node.
+
+    Attributes:
+        starts, sizes: (blocks,).
+        of_member, position: (GPUs of the table,) which block a GPU is in, and its place there.
+    """
+
+    starts: Ints
+    sizes: Ints
+    of_member: Ints
+    position: Ints

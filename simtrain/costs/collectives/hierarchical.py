@@ -88,4 +88,4 @@ def _formula(collective: Collective, each: int, nodes: int) -> str:
 _REDUCTIONS: tuple[Collective, ...] = ("all_reduce", "all_gather", "reduce_scatter")
 STAGED = Algorithm("hierarchical", _REDUCTIONS, _plan_staged, nccl=False)
 PIPELINED = Algorithm("hierarchical_pipelined", _REDUCTIONS, _plan_pipelined, nccl=False)
-ALL_TO_ALL = Algorithm("hierarchical", ("all_to_all",), _plan_all_to_all, nccl=False)
+ALL_TO_ALL = Algorithm("hierarchical", ("all_to_all", "dispatch", "combine"), _plan_all_to_all, nccl=False)

@@ -58,6 +58,7 @@ class Algorithm:
 
     Attributes:
         collectives: those it can run; nccl, ideal: whether it is tried in that mode without being asked for.
+        preferred: taken wherever it applies, without comparing it with others.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Algorithm:
     plan: Callable[[Groups, Collective], Plan | None]
     nccl: bool = True
     ideal: bool = False
+    preferred: bool = False
 
 
 def passes(collective: Collective) -> int:

@@ -21,6 +21,7 @@ from simtrain.costs.collectives.flows import Flows, Phase, mean_use
 from simtrain.costs.collectives.groups import Groups
 from simtrain.costs.collectives.plan import Algorithm, Plan, Stage
 from simtrain.costs.collectives.protocol import IDEAL, LAUNCH_S, PROTOCOLS, Protocol, ramp_s
+from simtrain.costs.collectives.routing import Routing
 from simtrain.errors import InputError, LayoutError, UnknownNameError
 from simtrain.model.operators import Collective
 
@@ -121,34 +122,41 @@ def price(
     *,
     mode: str = "nccl",
     algorithms: Iterable[str] | None = None,
+    routing: Routing | None = None,
 ) -> CollectivePrice:
     """Price one collective that all ``groups`` run at the same time; the slowest group decides.
 
     Args:
         topology: the cluster.
-        collective: all_reduce, all_gather, reduce_scatter, all_to_all or send_recv.
+        collective: all_reduce, all_gather, reduce_scatter, all_to_all, dispatch, combine or send_recv.
         groups: (groups, size) GPU ids; for send_recv (pairs, 2) senders and receivers.
         size_bytes: as in nccl-tests: all_reduce the tensor of one rank; all_gather and reduce_scatter the
-            whole tensor; all_to_all all that one rank sends, its own part included.
+            whole tensor; all_to_all all that one rank sends, its own part included; dispatch and combine as
+            all_to_all: tokens of one rank * experts of a token * bytes of a token.
         mode: nccl, or ideal (line rates, no software).
         algorithms: names to choose from; by default those of NCCL, or the bandwidth-optimal ones when ideal.
+        routing: of a dispatch or combine: send each token to each of its nodes once (DeepEP), where nodes have
+            NVLink; without it, and elsewhere, they are an all_to_all.
 
     Raises:
         UnknownNameError: a collective, mode or algorithm that does not exist.
         LayoutError: a GPU that the cluster does not have, or one twice in a group.
-        InputError: a size that is negative or not finite, or no algorithm that applies.
+        InputError: a size that is negative or not finite, a routing for another collective, or no algorithm
+            that applies.
     """
     if not (np.isfinite(size_bytes) and size_bytes >= 0):
         raise InputError(f"size_bytes = {size_bytes!r} must be finite and not negative")
+    if routing is not None and collective not in ("dispatch", "combine"):
+        raise InputError(f"routing goes with dispatch and combine, not with {collective}")
     groups = np.asarray(groups, dtype=np.int64)
     chosen = None if algorithms is None else tuple(algorithms)
-    group_key = (collective, groups.shape, groups.tobytes(), mode, chosen)
+    group_key = (collective, groups.shape, groups.tobytes(), mode, chosen, routing)
     key = (*group_key, float(size_bytes))
     found: CollectivePrice | None = topology.cache.get(key)
     if found is None:
         offers = topology.cache.get(group_key)
         if offers is None:
-            offers = topology.cache[group_key] = _offers(topology, collective, groups, mode, chosen)
+            offers = topology.cache[group_key] = _offers(topology, collective, groups, mode, chosen, routing)
         found = topology.cache[key] = _price(topology, collective, groups.shape[-1], offers, size_bytes)
     return found
 
@@ -182,14 +190,20 @@ def algorithms_for(collective: Collective, mode: str = "nccl", names: Iterable[s
 
 
 def _offers(
-    topology: Topology, collective: Collective, groups: Ints, mode: str, names: tuple[str, ...] | None
+    topology: Topology,
+    collective: Collective,
+    groups: Ints,
+    mode: str,
+    names: tuple[str, ...] | None,
+    routing: Routing | None,
 ) -> list[_Offer]:
     algorithms = algorithms_for(collective, mode, names)
     _check_groups(topology, collective, groups)
     if groups.size == 0 or groups.shape[1] == 1:
         return []
-    members = Groups(topology, groups if collective == "send_recv" else np.sort(groups, axis=1))
-    plans = [plan for algorithm in algorithms if (plan := algorithm.plan(members, collective)) is not None]
+    members = Groups(topology, groups if collective == "send_recv" else np.sort(groups, axis=1), routing)
+    found = [(a, plan) for a in algorithms if (plan := a.plan(members, collective)) is not None]
+    plans = [plan for a, plan in found if a.preferred] or [plan for _, plan in found]
     if not plans:
         raise InputError(f"no algorithm of {[a.name for a in algorithms]} can run {collective} on these groups")
     if mode == "ideal":

@@ -30,4 +30,4 @@ def _plan(groups: Groups, collective: Collective) -> Plan | None:
     )
 
 
-ALGORITHM = Algorithm("pxn", ("all_to_all",), _plan)
+ALGORITHM = Algorithm("pxn", ("all_to_all", "dispatch", "combine"), _plan)

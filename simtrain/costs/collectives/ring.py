@@ -22,9 +22,8 @@ Ints = NDArray[np.int64]
 def _plan(groups: Groups, collective: Collective) -> Plan:
     n, nodes, rounds = groups.size, groups.most_nodes, passes(collective)
     traffic = Traffic(groups)
-    for channels, rings in _rings(groups).items():
-        order = np.concatenate(rings).reshape(-1, n)
-        traffic.add(order.ravel(), np.roll(order, -1, axis=1).ravel(), rounds * (n - 1) / n / channels)
+    for channels, orders in _rings(groups):
+        traffic.add(orders.ravel(), np.roll(orders, -1, axis=1).ravel(), rounds * (n - 1) / n / channels)
     stage = Stage(
         "ring",
         traffic,
@@ -40,16 +39,21 @@ def _plan(groups: Groups, collective: Collective) -> Plan:
     )
 
 
-def _rings(groups: Groups) -> dict[int, list[Ints]]:
+def _rings(groups: Groups) -> list[tuple[int, Ints]]:
     """Ring orders, by the number of channels of their group."""
-    if groups.most_nodes == 1 or groups.most_nodes == groups.size:
-        return {1: [groups.members.ravel()]}
-    rings: dict[int, list[Ints]] = {}
-    for channels in groups.channels:
-        for channel in channels:
-            # Every second node is walked backwards: it is entered by the rail that the node before was left by.
-            rings.setdefault(len(channels), []).extend(m[:: 1 - 2 * (k % 2)] for k, m in enumerate(channel))
-    return rings
+    if groups.most_nodes == groups.size:
+        return [(1, groups.members)]
+    return [(channels, _to_and_fro(groups, orders)) for channels, orders in groups.channels]
+
+
+def _to_and_fro(groups: Groups, orders: Ints) -> Ints:
+    """Every second node is walked backwards: it is entered by the rail that the node before was left by."""
+    blocks = Groups(groups.topology, orders).blocks
+    first = blocks.of_member.reshape(orders.shape)[:, :1]
+    backwards = ((blocks.of_member.reshape(orders.shape) - first) % 2).ravel()
+    place = np.where(backwards, blocks.sizes[blocks.of_member] - 1 - blocks.position, blocks.position)
+    walked: Ints = orders.ravel()[blocks.starts[blocks.of_member] + place]
+    return walked.reshape(orders.shape)
 
 
 ALGORITHM = Algorithm("ring", ("all_reduce", "all_gather", "reduce_scatter"), _plan, ideal=True)

@@ -13,12 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.cluster.topology import Topology
+from simtrain.costs.collectives import exchange
 from simtrain.costs.collectives.groups import Groups
 
-__all__ = ["Loads", "Traffic"]
+__all__ = ["Loads", "Paths", "Traffic"]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+
+DIRECT_FLOWS = 20_000
+"""Exchanges with more flows are added up from their parts: a few milliseconds instead of seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,14 @@ class Loads:
     largest: Floats
 
 
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Ways of flows: edges (flows, hops), padded with -1, and the share of the flow on each; None where it is all."""
+
+    edges: Ints
+    ways: Floats | None
+
+
 @dataclass
 class Traffic:
     """Adds up what crosses each directed edge.
@@ -57,7 +69,9 @@ class Traffic:
     _bytes: list[Floats] = field(default_factory=list)
     _limited: list[tuple[Ints, Floats]] = field(default_factory=list)
 
-    def add(self, source: Ints, target: Ints, share: float, group: Ints | None = None) -> None:
+    def add(
+        self, source: Ints, target: Ints, share: float, group: Ints | None = None, times: Ints | None = None
+    ) -> None:
         """Add flows from each ``source`` to its ``target``, each of ``share`` bytes per byte of collective.
 
         Args:
@@ -65,35 +79,56 @@ class Traffic:
             target: (flows,) GPUs that receive.
             share: bytes of each flow.
             group: (flows,) group of each flow; by default the one that its source is in.
+            times: (flows,) how many such flows there are; by default one.
         """
-        if not source.size:
-            return
-        topology = self.groups.topology
-        if group is None:
-            group = self.groups.group_of_gpu[source]
-        edges, ways = _paths(topology, source, target)
-        real = edges >= 0
-        latency = np.where(real, topology.edge_latency[edges], 0.0).sum(axis=1)
-        far = source // topology.gpus_per_node != target // topology.gpus_per_node
-        self.near_s = max(self.near_s, float(latency[~far].max(initial=0.0)))
-        self.far_s = max(self.far_s, float(latency[far].max(initial=0.0)))
-        keys = (group[:, None] * _edge_count(topology) + edges)[real]
-        self._collect(keys, np.full(len(keys), share) if ways is None else share * ways[real])
+        if source.size:
+            paths = self.paths(source, target)
+            self.record(
+                paths.edges >= 0, paths, share, self.groups.group_of_gpu[source] if group is None else group, times
+            )
 
     def exchange(self, rows: Ints, share: float) -> None:
         """Add a flow of ``share`` bytes between every two GPUs of each row, both ways; rows are (rows, GPUs)."""
-        for shift in range(1, rows.shape[1]):
-            self.add(rows.ravel(), np.roll(rows, shift, axis=1).ravel(), share)
+        size = rows.shape[1]
+        shift = np.arange(1, size)
+        per_node = self.groups.topology.gpus_per_node
+        if rows.size * (size - 1) <= DIRECT_FLOWS or (rows // per_node == rows[:, :1] // per_node).all():
+            to = (np.arange(size) + shift[:, None]) % size
+            self.add(np.broadcast_to(rows, (size - 1, *rows.shape)).ravel(), rows[:, to].swapaxes(0, 1).ravel(), share)
+        else:
+            exchange.add(self, rows, share)
 
-    def _collect(self, keys: Ints, flow_bytes: Floats) -> None:
-        limit = self.groups.topology.edge_flow_bandwidth
-        if not np.isinf(limit).all():
-            edge = keys % _edge_count(self.groups.topology)
-            chosen = np.isfinite(limit[edge])
-            self._limited.append((edge[chosen], flow_bytes[chosen]))
-        merged, amount = _merged(keys, flow_bytes)
+    def paths(self, source: Ints, target: Ints) -> Paths:
+        """The ways of flows, whose latencies are counted from now on."""
+        topology = self.groups.topology
+        edges, ways = _paths(topology, source, target)
+        seconds = np.where(edges >= 0, topology.edge_latency[edges], 0.0)
+        latency = (seconds if ways is None else seconds * ways).sum(axis=1)
+        far = source // topology.gpus_per_node != target // topology.gpus_per_node
+        self.near_s = max(self.near_s, float(latency[~far].max(initial=0.0)))
+        self.far_s = max(self.far_s, float(latency[far].max(initial=0.0)))
+        return Paths(edges, ways)
+
+    def record(
+        self, chosen: NDArray[np.bool_], paths: Paths, share: float, group: Ints, times: Ints | None = None
+    ) -> None:
+        """Count ``share`` bytes of each flow, ``times`` over, on the ``chosen`` edges of its path, for its group."""
+        count = _edge_count(self.groups.topology)
+        keys = (group[:, None] * count + paths.edges)[chosen]
+        single: float | Floats = share if paths.ways is None else share * paths.ways[chosen]
+        self._limit(keys % count, single)
+        if times is not None:
+            single = np.multiply(single, np.broadcast_to(times[:, None], chosen.shape)[chosen], dtype=np.float64)
+        merged, amount = _merged(keys, single)
         self._keys.append(merged)
         self._bytes.append(amount)
+
+    def _limit(self, edge: Ints, flow_bytes: float | Floats) -> None:
+        """Remember the flows on edges that a single flow cannot fill."""
+        limit = self.groups.topology.edge_flow_bandwidth
+        if not np.isinf(limit).all():
+            chosen = np.isfinite(limit[edge])
+            self._limited.append((edge[chosen], np.broadcast_to(flow_bytes, edge.shape)[chosen]))
 
     @cached_property
     def loads(self) -> Loads:
@@ -119,9 +154,13 @@ def _edge_count(topology: Topology) -> int:
     return len(topology.edge_bandwidth)
 
 
-def _merged(keys: Ints, amount: Floats) -> tuple[Ints, Floats]:
+def _merged(keys: Ints, amount: float | Floats) -> tuple[Ints, Floats]:
     """Distinct keys, ascending, and what each adds up to."""
-    order = np.argsort(keys, kind="stable")
+    if isinstance(amount, float):
+        keys = np.sort(keys)
+        first = np.flatnonzero(np.diff(keys, prepend=-1))
+        return keys[first], np.diff(first, append=len(keys)) * amount
+    order = np.argsort(keys)
     keys = keys[order]
     first = np.flatnonzero(np.diff(keys, prepend=-1))
     return keys[first], np.add.reduceat(amount[order], first) if len(first) else amount

@@ -52,10 +52,11 @@ def _plan(groups: Groups, collective: Collective) -> Plan | None:
         return None
     child, parent, share = double_tree(nodes)
     traffic = Traffic(groups)
-    for channels, heads, chains in _heads(groups):
+    for channels, orders in [(1, groups.members)] if nodes == groups.size else groups.channels:
+        heads, chains = _heads(groups, orders)
         for a, b in ((child, parent), (parent, child)):
             traffic.add(heads[:, a].ravel(), heads[:, b].ravel(), share / channels)
-        for a, b in ((chains[:, 1], chains[:, 0]), (chains[:, 0], chains[:, 1])):
+        for a, b in ((chains[1], chains[0]), (chains[0], chains[1])):
             traffic.add(a, b, 1.0 / channels)
     stage = Stage(
         "two trees",
@@ -72,17 +73,12 @@ def _plan(groups: Groups, collective: Collective) -> Plan | None:
     )
 
 
-def _heads(groups: Groups) -> list[tuple[int, Ints, Ints]]:
-    """By number of channels: (trees, nodes) GPU of each node that talks to others, (links, 2) pairs of the chains."""
-    if groups.most_nodes == groups.size:
-        return [(1, groups.members, np.empty((0, 2), dtype=np.int64))]
-    found: dict[int, tuple[list[Ints], list[Ints]]] = {}
-    for channels in groups.channels:
-        heads, chains = found.setdefault(len(channels), ([], []))
-        for channel in channels:
-            heads.append(np.array([members[0] for members in channel]))
-            chains += [np.stack([members[:-1], members[1:]], axis=1) for members in channel]
-    return [(count, np.stack(heads), np.concatenate(chains)) for count, (heads, chains) in found.items()]
+def _heads(groups: Groups, orders: Ints) -> tuple[Ints, tuple[Ints, Ints]]:
+    """(channels, nodes) GPU of each node that talks to others; both ends of the links of the chains inside nodes."""
+    blocks = Groups(groups.topology, orders).blocks
+    flat = orders.ravel()
+    inner = np.flatnonzero(blocks.position)
+    return flat[blocks.starts].reshape(len(orders), -1), (flat[inner - 1], flat[inner])
 
 
 ALGORITHM = Algorithm("tree", ("all_reduce",), _plan)
