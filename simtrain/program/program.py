@@ -22,7 +22,11 @@ Floats = NDArray[np.float64]
 
 
 class Stream(IntEnum):
-    """Streams of a rank; ``next`` and ``prev`` are the two directions around the pipeline."""
+    """Streams of a rank; ``next`` and ``prev`` are the two directions around the pipeline.
+
+    Weights are gathered on a stream of their own, so that a gather never queues behind a reduction (PyTorch's
+    ``FSDPCommContext`` keeps an all-gather and a reduce-scatter stream).
+    """
 
     COMPUTE = 0
     TP = 1
@@ -33,7 +37,8 @@ class Stream(IntEnum):
     PP_SEND_PREV = 6
     PP_RECV_NEXT = 7
     DP = 8
-    HOST = 9
+    DP_GATHER = 9
+    HOST = 10
 
 
 STREAMS = len(Stream)
