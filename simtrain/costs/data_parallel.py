@@ -34,12 +34,13 @@ def shared_parameters(model: Model, parallel: Parallel, stage: int, layer: int) 
 def bucket_bytes(layout: Layout, parallel: Parallel) -> float:
     """Bytes of gradients that close a bucket.
 
-    ZeRO 3 reduces each layer, the unit that PyTorch's FSDP is told to wrap.  Otherwise Megatron-LM's rule,
-    max(40e6, 1e6 * dp * cp) parameters (``core/distributed/distributed_data_parallel.py``), cut at whole layers here.
+    ZeRO 2 and 3 reduce each layer, the unit that PyTorch's FSDP is told to wrap, since whole gradients are in their
+    way.  Otherwise Megatron-LM's rule, max(40e6, 1e6 * dp * cp) parameters
+    (``core/distributed/distributed_data_parallel.py``), cut at whole layers here.
     """
     if layout.grad_bucket is not None:
         return float(layout.grad_bucket)
-    if layout.zero == 3:
+    if layout.zero >= 2:
         return 0.0
     return max(40e6, 1e6 * parallel.shared_by["dp"]) * element_bytes(layout.grad_precision)
 

@@ -55,7 +55,7 @@ class Layout(Part):
     absent: as overlap_grad_reduce says, which Megatron-LM's recipes switch on together."""
     grad_bucket: Bytes | None = None
     """Bytes of gradients at which whole layers are reduced (and gathered) as one collective, 0: a layer each; absent:
-    a layer each with ZeRO 3 (PyTorch FSDP's unit), else max(40e6, 1e6 * dp * cp) parameters (Megatron-LM)."""
+    a layer each with ZeRO 2 and 3 (PyTorch FSDP's unit), else max(40e6, 1e6 * dp * cp) parameters (Megatron-LM)."""
     prefetch: int = Field(1, ge=0)
     """ZeRO 3: layers whose weights are gathered ahead of the one that computes, forward and backward (PyTorch FSDP:
     1); 0: gathered when needed."""
