@@ -106,8 +106,8 @@ class BlockMaker:
                 extra, host = [], -1
                 if not op.kernel:
                     yield
-            if reduces:
-                self._reduce(writer, half, layer)
+            if reduces:  # only a shard of the gradients is kept
+                writer.reduce(self.step.reduce[half.stage].get(layer, ()), [half.layer_end[layer]], half)
         half.exit = half.last if half.exit < 0 else half.exit
         if target >= 0:
             half.exit = self._send(writer, half, target)
@@ -132,13 +132,6 @@ class BlockMaker:
                 half.gathers.append((op, held - len(ends)))
             found.append(op)
         return found
-
-    def _reduce(self, writer: BlockWriter, half: Half, layer: int) -> None:
-        """ZeRO-2 and 3 keep only a shard of the gradients, so that each micro batch's are reduced at once."""
-        for reduction in self.step.reduce[half.stage].get(layer, ()):
-            after = [half.layer_end[layer]]
-            op = writer.add(reduction, Phase.REDUCE, [writer.lane(Stream.DP)], after, scope=reduction.stream, half=half)
-            half.reduced.setdefault(reduction.stream, []).append((layer, op))
 
     def _send(self, writer: BlockWriter, half: Half, target: int) -> int:
         name = "send activations" if half.part == "F" else "send gradients"

@@ -59,7 +59,8 @@ class Half:
         last: the layer operation written last.
         gathers: weight gathers that may start while the blocks before this one run, and after how many layers
             counted back from the end of the one before.
-        reduced: by axis, the layer that completes each bucket of gradients and the bucket's reduction.
+        reduced: by axis, the layer that completes each bucket of gradients, and the reduction after which these are
+            a shard.
         layer_start, layer_end: first and last operation of each layer.
     """
 
@@ -157,6 +158,18 @@ class BlockWriter:
     def lane(self, stream: Stream, rank: int | None = None) -> int:
         """Lane number of a stream of this rank (or another)."""
         return (self.rank if rank is None else rank) * STREAMS + stream
+
+    def reduce(self, reductions: Sequence[Priced], after: Sequence[int] = (), half: Half | None = None) -> list[int]:
+        """Append the reductions of one layer's buckets; a sum across shard groups follows the one before it."""
+        found: list[int] = []
+        for one in reductions:
+            across = one.stream in ("replicate", "edp_replicate")
+            lane = self.lane(Stream.DP_REPLICATE if across else Stream.DP)
+            waits = found[-1:] if across else after
+            found.append(self.add(one, Phase.REDUCE, [lane], waits, scope=one.stream, half=half))
+            if half and not across:
+                half.reduced.setdefault(one.stream, []).append((one.layer, found[-1]))
+        return found
 
     def follow(self, half: Half, priced: Priced, extra: Sequence[int] = ()) -> int:
         """Append a layer operator right after the one before it in the data flow of ``half``."""

@@ -167,13 +167,14 @@ class _Lowering:
 
     def _reduce_gradients(self, rank: int) -> None:
         """Gradient reduction of every bucket after its last backward on this rank."""
+        if self.layout.zero >= 2:
+            return
         writer = BlockWriter(rank, self.maker.names, self.maker.flows)
         waits: list[tuple[int, int]] = []
         for half, base in self._last_backwards(rank):
             for layer, end in half.layer_end.items():
-                for reduction in () if self.layout.zero >= 2 else self.step.reduce[half.stage].get(layer, ()):
-                    op = writer.add(reduction, Phase.REDUCE, [writer.lane(Stream.DP)], scope=reduction.stream)
-                    waits.append((op, base + end if self.layout.overlap_grad_reduce else self._last_compute(rank)))
+                due = base + end if self.layout.overlap_grad_reduce else self._last_compute(rank)
+                waits += [(op, due) for op in writer.reduce(self.step.reduce[half.stage].get(layer, ()))]
         if writer.rows:
             base = self._place(writer.block())
             for op, dep in waits:
@@ -230,6 +231,8 @@ class _Lowering:
             lanes = [writer.lane(Stream.DP, rank) for rank in members]
             op = writer.add(reduction, Phase.REDUCE, lanes, scope="all" if members is ranks else "local")
             waits += [(op, self._last_compute(rank)) for rank in members]
+        if self.parallel.shard_group:
+            waits += [(op, self._last_on(writer.lane(Stream.DP_REPLICATE, rank))) for rank in ranks]
         for rank in ranks:
             lanes = [writer.lane(Stream.COMPUTE, rank)]
             done = writer.add(self.step.optimizer[rank], Phase.OPTIMIZER, lanes, [op], bucket=Bucket.OPTIMIZER)
@@ -238,7 +241,16 @@ class _Lowering:
                 writer.add(gather, Phase.OPTIMIZER, lanes, [done], scope=gather.stream)
         base = self._place(writer.block())
         for op, dep in waits:
-            self._wait(base + op, dep)
+            if dep >= 0:
+                self._wait(base + op, dep)
+
+    def _last_on(self, lane: int) -> int:
+        """The last operation placed on a lane, -1 when there is none."""
+        for block, base, _ in reversed(self.pieces):
+            at = np.flatnonzero(block.lanes == lane)
+            if at.size:
+                return base + int(np.searchsorted(block.lane_ptr, at[-1], side="right")) - 1
+        return -1
 
     def _column(self, key: str) -> NDArray[Any]:
         return np.concatenate([block.columns[key] for block, _, _ in self.pieces])

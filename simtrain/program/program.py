@@ -24,8 +24,9 @@ Floats = NDArray[np.float64]
 class Stream(IntEnum):
     """Streams of a rank; ``next`` and ``prev`` are the two directions around the pipeline.
 
-    Weights are gathered on a stream of their own, so that a gather never queues behind a reduction (PyTorch's
-    ``FSDPCommContext`` keeps an all-gather and a reduce-scatter stream).
+    Weights are gathered on a stream of their own, so that a gather never queues behind a reduction, and gradients are
+    summed across shard groups on another (PyTorch's ``FSDPCommContext`` keeps a stream each for all-gather,
+    reduce-scatter and all-reduce).
     """
 
     COMPUTE = 0
@@ -38,7 +39,8 @@ class Stream(IntEnum):
     PP_RECV_NEXT = 7
     DP = 8
     DP_GATHER = 9
-    HOST = 10
+    DP_REPLICATE = 10
+    HOST = 11
 
 
 STREAMS = len(Stream)

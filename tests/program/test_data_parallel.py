@@ -72,7 +72,7 @@ def layer_runs(program: Program, rank: int) -> list[np.ndarray]:
 @pytest.mark.parametrize("size", ["300 MB", "3 GB"])
 def test_the_bytes_moved_do_not_depend_on_the_bucket(case: str, size: str) -> None:
     whole, cut = (plan_of(case, f"layout.grad_bucket={bucket}").lowered.program for bucket in (size, "0"))
-    for stream in (Stream.DP, Stream.DP_GATHER):
+    for stream in (Stream.DP, Stream.DP_GATHER, Stream.DP_REPLICATE):
         assert bytes_by_name(whole, stream) == pytest.approx(bytes_by_name(cut, stream))
     assert whole.size <= cut.size
 
@@ -257,7 +257,7 @@ def test_no_more_than_two_buckets_of_gradients_are_held(case: str) -> None:
     for rank in range(plan.order.ranks):
         lane = timeline.lane(rank, Stream.DP)
         lane = lane[program.microbatch[lane] >= 0]
-        for axis in ("dp", "edp_shard", "edp_replicate"):
+        for axis in ("dp", "edp_shard"):
             scope = plan.lowered.scope[lane]
             own = [op for op, s in zip(lane.tolist(), scope.tolist(), strict=True) if s == SCOPES.index(axis)]
             for older, newer in zip(own, own[2:], strict=False):
@@ -290,7 +290,8 @@ def test_a_shard_group_reduces_inside_and_sums_across() -> None:
     reduced = bytes_by_name(whole, Stream.DP)["gradient reduction"]
     found = bytes_by_name(cut, Stream.DP)
     assert found["gradient reduction"] == pytest.approx(reduced)
-    assert found["gradient all-reduce across shard groups"] == pytest.approx(reduced / 8)
+    across = bytes_by_name(cut, Stream.DP_REPLICATE)
+    assert across == {"gradient all-reduce across shard groups": pytest.approx(reduced / 8)}
     assert bytes_by_name(cut, Stream.DP_GATHER) == bytes_by_name(whole, Stream.DP_GATHER)
 
 
@@ -300,6 +301,18 @@ def test_gathers_of_a_shard_group_inside_a_node_leave_the_network_alone() -> Non
     for one in plan.lowered.exchanges:
         crossed = {network[edge] for edge in one.cost.edges.tolist()}  # type: ignore[union-attr]
         assert any("nic" in label.lower() for label in crossed) == (one.stream in ("replicate", "all"))
+
+
+@pytest.mark.parametrize("zero", [1, 2, 3])
+def test_sums_across_shard_groups_follow_the_reductions_and_come_before_the_optimizer(zero: int) -> None:
+    timeline = run("plain", f"layout.zero={zero}", "layout.shard_group=2", "layout.overlap_param_gather=false")
+    program = timeline.program
+    norm = int(np.flatnonzero(program.name == program.names.index("gradient norm"))[0])
+    for rank in range(2):
+        inside, across = timeline.lane(rank, Stream.DP).tolist()[:-1], timeline.lane(rank, Stream.DP_REPLICATE).tolist()
+        assert len(inside) == len(across) > 0
+        assert (timeline.start_s[across] >= timeline.end_s[inside]).all()
+        assert timeline.end_s[across[-1]] <= timeline.start_s[norm]
 
 
 @pytest.mark.parametrize("zero", [1, 2, 3])
@@ -347,9 +360,9 @@ def test_a_blocked_sender_computes_nothing_until_the_receiver_has_it(schedule: s
         sender, receiver = program.lanes[program.op_ptr[send] : program.op_ptr[send + 1]] // STREAMS
         assert sender != receiver
         compute = timeline.lane(int(sender), Stream.COMPUTE)
-        during = (timeline.start_s[compute] < timeline.end_s[send] - 1e-12) & (
-            timeline.end_s[compute] > timeline.start_s[send] + 1e-12
-        )
+        ready = timeline.end_s[program.dep[program.dep_ptr[send] : program.dep_ptr[send + 1]]].max()
+        begins, ends = timeline.start_s[compute], timeline.end_s[compute]
+        during = (begins < timeline.end_s[send] - 1e-12) & (ends > ready + 1e-12)
         assert not during.any()
 
 

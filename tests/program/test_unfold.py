@@ -28,6 +28,7 @@ DENSE = {
     "shard group": ("layout.shard_group=2",),
     "shard group across cp, zero 2": ("layout.shard_group=4", "layout.cp=2", "layout.zero=2", "layout.pp=1"),
     "shard group, zero 3": ("layout.shard_group=4", "layout.zero=3", "layout.tp=1", "layout.pp=1"),
+    "zero 3, overlapped": ("layout.zero=3", "layout.schedule=dualpipev", "layout.vpp=2", "workload.global_batch=32"),
     "shard group of one": ("layout.shard_group=1", "layout.zero=3"),
     "no overlap of the reduction": ("layout.overlap_grad_reduce=false",),
     "context parallel": ("layout.cp=2",),
