@@ -49,7 +49,6 @@ def prices_of(parallel: Parallel) -> tuple[PriceList, StepPrices]:
             )
         )
 
-    none: tuple[Priced, ...] = ()
     reduction = prices.exchange("gradient reduction", "dp", "all_reduce", 2.19e9, 0)
     return prices, StepPrices(
         forward=(stage("F", 2e-3),) * parallel.pp,
@@ -57,8 +56,8 @@ def prices_of(parallel: Parallel) -> tuple[PriceList, StepPrices]:
         send_bytes=64 * MIB,
         reduce=({0: (reduction,)},) * parallel.pp,
         gather=({},) * parallel.pp,
+        parameter_gather=({},) * parallel.pp,
         optimizer=(compute("Adam", "O", -1, 0.0),) * parallel.pp,
-        parameter_gather=(none,) * parallel.pp,
         tied=None,
         mirror=(),
         grad_norm=prices.exchange("gradient norm", "all", "all_reduce", 4.0),

@@ -20,8 +20,8 @@ class Jitted(Generic[Parameters, Result]):
     """A function that is compiled (or loaded from the cache on disk) at its first call.
 
     It may call other jitted functions by their global names.  numba renews its cache on disk when the file of the
-    calling function changes; so that a change of a called function in another file counts too, the cached name holds
-    a digest of all called code.  Arguments and results are what numba's nopython mode knows; results of both forms
+    calling function changes; so that a change elsewhere counts too, the cached name holds a digest of all called code
+    and of the constants it uses.  Arguments and results are what numba's nopython mode knows; results of both forms
     are equal.
     """
 
@@ -71,9 +71,11 @@ class Jitted(Generic[Parameters, Result]):
     @cached_property
     def _code(self) -> bytes:
         """What the function and those it calls do."""
-        code = self._function.__code__
+        source: Any = self._function
+        code, names = source.__code__, source.__globals__
+        constants = [(name, names[name]) for name in code.co_names if isinstance(names.get(name), int | float)]
         called = (callee._code for callee in self._callees.values())
-        return b"".join((code.co_code, repr((code.co_consts, code.co_names)).encode(), *called))
+        return b"".join((code.co_code, repr((code.co_consts, code.co_names, constants)).encode(), *called))
 
 
 def jit(function: Callable[Parameters, Result]) -> Jitted[Parameters, Result]:

@@ -120,9 +120,9 @@ def parameter_bytes(model: Model, layout: Layout, parallel: Parallel, stages: It
     for stage in stages:
         for layer in stage_layers(parallel, stage):
             total = total + stage_parameters(model, parallel, stage, layer)
-    dp = parallel.dp * parallel.cp
-    edp = parallel.replicas / parallel.ep if parallel.ep > 1 else dp
-    full, sharded = total.dense + total.experts, total.dense / dp + total.experts / edp
+    over = parallel.sharded_over
+    full = total.dense + total.experts
+    sharded = total.dense / over["dp"] + total.experts / over.get("edp", over["dp"])
     weight, gradient = element_bytes(layout.precision), element_bytes(layout.grad_precision)
     adam = _MOMENTS_BYTES + (_MASTER_BYTES if weight < _MASTER_BYTES else 0.0)
     return HeldBytes(

@@ -23,8 +23,8 @@ from simtrain.scenario.cluster import Cluster
 __all__ = ["PriceList", "Priced"]
 
 
-_HOLDER = {"edp": "dp", "all": "dp", "mirror": "dp", "tied": "dp"}
-"""Whose SMs an exchange over these groups holds."""
+_OWN_SMS = ("tp", "cp", "ep", "pp")
+"""Axes whose exchanges hold SMs by a setting of their own; all others serve data parallelism."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,8 @@ class PriceList:
         return cost
 
     def _priced(self, name: str, axis: str, collective: Collective, size_bytes: float, cost: CollectivePrice) -> Priced:
-        sms = getattr(self.contention.sms, _HOLDER.get(axis.partition(" ")[0], axis), 0) if self.sm_count else 0
+        family = axis.partition(" ")[0]
+        sms = getattr(self.contention.sms, family if family in _OWN_SMS else "dp") if self.sm_count else 0
         return Priced(
             name, axis, "F", False, -1, cost.latency_s, cost.transfer_s, 0.0, 0.0, size_bytes, cost, collective, sms
         )

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 
-from simtrain.costs.memory import EMBEDDING, HEAD, element_bytes, parameter_bytes, stage_layers, stage_parameters
+from simtrain.costs.data_parallel import BucketPrices
+from simtrain.costs.memory import EMBEDDING, HEAD, element_bytes, parameter_bytes
 from simtrain.costs.prices import Priced, PriceList
 from simtrain.layout.parallel import Parallel
 from simtrain.model.layers import embedding_operators, head_operators, layer_kind, layer_operators
-from simtrain.model.operators import Collective, Kernel, LayerOperators, Shard
+from simtrain.model.operators import Kernel, LayerOperators, Shard
 from simtrain.scenario.layout import Layout
 from simtrain.scenario.model import Model
 from simtrain.scenario.workload import Workload
@@ -32,9 +32,11 @@ class StepPrices:
     Attributes:
         forward, backward: per stage, operators in single-stream order.
         send_bytes: activations (and their gradients) between two stages, of one rank.
-        reduce: per stage and layer, gradient reductions.
+        reduce: per stage, gradient reductions by the layer that completes their bucket in backward.
         gather: per stage and layer, weight gathers of ZeRO-3 (empty otherwise).
-        optimizer, parameter_gather: per pipeline rank, Adam and what follows it under ZeRO-1 and 2.
+        parameter_gather: per stage, gathers of updated weights under ZeRO-1 and 2 (empty otherwise) by the layer of
+            their bucket that comes first in forward.
+        optimizer: per pipeline rank, Adam.
         mirror: per rank of the first half, the sum of its gradients with the mirrored rank's, which holds the same
             stages in a bidirectional pipeline (empty otherwise).
         tied: reduction of the shared embedding between first and last stage; None when there is none.
@@ -46,8 +48,8 @@ class StepPrices:
     send_bytes: float
     reduce: tuple[dict[int, tuple[Priced, ...]], ...]
     gather: tuple[dict[int, tuple[Priced, ...]], ...]
+    parameter_gather: tuple[dict[int, tuple[Priced, ...]], ...]
     optimizer: tuple[Priced, ...]
-    parameter_gather: tuple[tuple[Priced, ...], ...]
     tied: Priced | None
     mirror: tuple[Priced, ...]
     grad_norm: Priced
@@ -121,48 +123,19 @@ class _StepPricer:
         stages = stage_operators(self.model, self.shard, self.parallel)
         price = self.prices.operators
         ranks = range(self.parallel.pp)
+        shared = BucketPrices(self.prices, self.model, self.layout, self.parallel)
         return StepPrices(
             forward=tuple(tuple(p for i, ops in stage for p in price(ops.forward, i)) for stage in stages),
             backward=tuple(tuple(p for i, ops in reversed(stage) for p in price(ops.backward, i)) for stage in stages),
             send_bytes=send_bytes(self.model, self.shard),
-            reduce=tuple(map(self._reductions, range(len(stages)))),
-            gather=tuple(self._gathers(stage) if self.layout.zero == 3 else {} for stage in range(len(stages))),
+            reduce=tuple(map(shared.reductions, range(len(stages)))),
+            gather=tuple(map(shared.weight_gathers, range(len(stages)))),
+            parameter_gather=tuple(map(shared.parameter_gathers, range(len(stages)))),
             optimizer=tuple(map(self._optimizer, ranks)),
-            parameter_gather=tuple(map(self._parameter_gather, ranks)),
             tied=self._tied(),
             mirror=tuple(map(self._mirror, range(self.parallel.pp // 2))) if self.order.placement == "bidir" else (),
             grad_norm=self.prices.exchange("gradient norm", "all", "all_reduce", 4.0),
         )
-
-    @cached_property
-    def _group_sizes(self) -> dict[str, int]:
-        """GPUs that hold the same shard: of dense parameters (dp), and of experts where they are spread (edp)."""
-        sizes = {"dp": self.parallel.dp * self.parallel.cp}
-        return sizes | ({"edp": self.parallel.replicas // self.parallel.ep} if self.parallel.ep > 1 else {})
-
-    def _shared_bytes(self, stage: int, layer: int, element_bytes: float) -> dict[str, float]:
-        """Bytes of one layer's parameters by the group that shares them; groups of one GPU are left out."""
-        held = stage_parameters(self.model, self.parallel, stage, layer)
-        apart = self.parallel.ep > 1
-        counts = {"dp": held.dense, "edp": held.experts} if apart else {"dp": held.dense + held.experts}
-        return {axis: n * element_bytes for axis, n in counts.items() if n and self._group_sizes[axis] > 1}
-
-    def _reductions(self, stage: int) -> dict[int, tuple[Priced, ...]]:
-        collective: Collective = "all_reduce" if self.layout.zero == 0 else "reduce_scatter"
-        return self._by_layer(stage, "gradient reduction", collective, self.shard.grad_bytes)
-
-    def _gathers(self, stage: int) -> dict[int, tuple[Priced, ...]]:
-        return self._by_layer(stage, "weight gather", "all_gather", self.shard.weight_bytes)
-
-    def _by_layer(
-        self, stage: int, name: str, collective: Collective, element_bytes: float
-    ) -> dict[int, tuple[Priced, ...]]:
-        found = {}
-        for layer in stage_layers(self.parallel, stage):
-            shared = self._shared_bytes(stage, layer, element_bytes)
-            if shared:
-                found[layer] = tuple(self.prices.exchange(name, a, collective, n, layer) for a, n in shared.items())
-        return found
 
     def _rank_stages(self, rank: int) -> list[int]:
         """Stages whose parameters a rank holds (both directions of a bidirectional pipeline)."""
@@ -178,18 +151,6 @@ class _StepPricer:
         held = parameter_bytes(self.model, self.layout, self.parallel, self._rank_stages(rank))
         kernel = Kernel("Adam", "optimizer", flops=0.0, bytes=held.updated * _OPTIMIZER_BYTES_PER_PARAMETER)
         return replace(self.prices.kernel(kernel), part="O")
-
-    def _parameter_gather(self, rank: int) -> tuple[Priced, ...]:
-        """ZeRO-1 and 2 update a shard, then every rank gathers the weights."""
-        if self.layout.zero not in (1, 2):
-            return ()
-        total: dict[str, float] = {}
-        for stage in self._rank_stages(rank):
-            for layer in stage_layers(self.parallel, stage):
-                for axis, size in self._shared_bytes(stage, layer, self.shard.weight_bytes).items():
-                    total[axis] = total.get(axis, 0.0) + size
-        exchange = self.prices.exchange
-        return tuple(exchange("parameter gather", axis, "all_gather", size) for axis, size in total.items())
 
     def _mirror(self, rank: int) -> Priced:
         held = parameter_bytes(self.model, self.layout, self.parallel, self._rank_stages(rank))

@@ -25,6 +25,7 @@ class Parallel:
         micro_batches: per replica and step.
         stage_layers: (pp * vpp) tuples of layer indices, by stage.
         placement: which rank runs which stage, see :func:`simtrain.schedules.order.stage_rank`.
+        shard_group: GPUs over which ZeRO shards; None: all of dp * cp.
     """
 
     gpus: int
@@ -38,6 +39,7 @@ class Parallel:
     micro_batches: int
     stage_layers: tuple[tuple[int, ...], ...]
     placement: Placement = "loop"
+    shard_group: int | None = None
 
     @property
     def ends_apart(self) -> bool:
@@ -48,6 +50,19 @@ class Parallel:
     def replicas(self) -> int:
         """GPUs of one pipeline rank: tp * cp * dp."""
         return self.tp * self.cp * self.dp
+
+    @property
+    def shared_by(self) -> dict[str, int]:
+        """GPUs that hold the same parameters: dense ones (dp), and experts where they are spread (edp)."""
+        return {"dp": self.dp * self.cp} | ({"edp": self.replicas // self.ep} if self.ep > 1 else {})
+
+    @property
+    def sharded_over(self) -> dict[str, int]:
+        """GPUs of those over which ZeRO shards; a shard group that holds every expert once shards none."""
+        if self.shard_group is None:
+            return self.shared_by
+        experts = {"edp": max(1, self.shard_group * self.tp // self.ep)} if self.ep > 1 else {}
+        return {"dp": self.shard_group} | experts
 
 
 def gpus_of(scenario: Scenario) -> int:
@@ -72,6 +87,7 @@ def plan_parallel(scenario: Scenario, where: str = "") -> Parallel:
     dp = _data_parallel(layout, gpus, prefix)
     _check_model(layout, model, scenario.workload.sequence_length, prefix)
     _check_experts(layout, model, dp, prefix)
+    _check_shard_group(layout, dp, prefix)
     return Parallel(
         gpus=gpus,
         tp=layout.tp,
@@ -84,6 +100,7 @@ def plan_parallel(scenario: Scenario, where: str = "") -> Parallel:
         micro_batches=_micro_batches(scenario, dp, prefix),
         stage_layers=_stage_layers(layout, model, prefix),
         placement=_placement(layout, prefix),
+        shard_group=layout.shard_group,
     )
 
 
@@ -171,6 +188,23 @@ def _check_experts(layout: Layout, model: Model, dp: int, prefix: str) -> None:
     _must_divide("layout.ep", layout.ep, "workload.model.moe.experts", model.moe.experts, prefix)
     ranks = dp * layout.cp * layout.tp
     _must_divide("layout.ep", layout.ep, "GPUs of one pipeline rank (tp * cp * dp)", ranks, prefix)
+
+
+def _check_shard_group(layout: Layout, dp: int, prefix: str) -> None:
+    group = layout.shard_group
+    if group is None:
+        return
+    if layout.zero == 0:
+        raise LayoutError(
+            f"{prefix}layout.shard_group = {group}, but layout.zero = 0 shards nothing; allowed: layout.zero 1 to 3"
+        )
+    _must_divide("layout.shard_group", group, "layout.dp * layout.cp", dp * layout.cp, prefix)
+    held = group * layout.tp
+    if held % layout.ep and layout.ep % held:
+        raise LayoutError(
+            f"{prefix}layout.shard_group = {group}: its {held} GPUs (times layout.tp) neither divide nor are a "
+            f"multiple of layout.ep = {layout.ep}"
+        )
 
 
 def _micro_batches(scenario: Scenario, dp: int, prefix: str) -> int:

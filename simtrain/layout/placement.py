@@ -6,7 +6,7 @@ GPUs are numbered node by node.  ``rank_order`` names the axes from the fastest-
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ __all__ = ["AXES", "Placement", "place"]
 
 Ints = NDArray[np.int64]
 
-AXES = ("tp", "cp", "dp", "ep", "edp")
+AXES = ("tp", "cp", "dp", "ep", "edp", "shard", "replicate", "edp_shard", "edp_replicate")
 """Axes whose groups lie within a pipeline rank."""
 
 
@@ -28,16 +28,19 @@ class Placement:
     Attributes:
         gpu: (pp, dp, cp, tp) GPU of each coordinate.
         ep: expert parallel size; expert groups are ``ep`` consecutive ranks of one pipeline rank.
+        shard_group: GPUs over which ZeRO shards, consecutive members of a dp group; None: the whole group.
     """
 
     gpu: Ints
     ep: int
+    shard_group: int | None = None
 
     def groups(self, axis: str) -> Ints:
         """Every group of one axis, shape (groups, size).
 
-        Axes: tp, cp, dp (gradient reduction: dp and cp together), ep, edp (gradients of experts),
-        all (one group of every GPU).
+        Axes: tp, cp, dp (gradient reduction: dp and cp together), ep, edp (gradients of experts), all (one group of
+        every GPU); shard and replicate: a dp group cut into those that share one copy of the states and those that
+        hold the same shard; edp_shard and edp_replicate likewise for experts.
         """
         pp, dp, cp, tp = self.gpu.shape
         if axis == "tp":
@@ -50,13 +53,26 @@ class Placement:
             return self.gpu.reshape(-1, self.ep)
         if axis == "edp":
             return np.moveaxis(self.gpu.reshape(pp, -1, self.ep), 2, 1).reshape(-1, dp * cp * tp // self.ep)
+        if axis.endswith(("shard", "replicate")):
+            return self._cut(axis)
         if axis == "all":
             return self.gpu.reshape(1, -1)
         raise KeyError(axis)
 
     def of_rank(self, rank: int) -> Placement:
         """The GPUs of one pipeline rank alone."""
-        return Placement(self.gpu[rank : rank + 1], self.ep)
+        return replace(self, gpu=self.gpu[rank : rank + 1])
+
+    def _cut(self, axis: str) -> Ints:
+        """A dp or edp group is one shard group after the other."""
+        _, dp, cp, tp = self.gpu.shape
+        size = self.shard_group or dp * cp
+        shared = "edp" if axis.startswith("edp") else "dp"
+        if shared == "edp":
+            size = max(1, size * tp // self.ep)
+        groups = self.groups(shared)
+        runs = groups.reshape(len(groups), -1, size)
+        return runs.reshape(-1, size) if axis.endswith("shard") else np.moveaxis(runs, 1, 2).reshape(-1, runs.shape[1])
 
     def pairs(self, source: int, target: int) -> Ints:
         """(GPU, GPU) of every send from pipeline rank ``source`` to ``target``, shape (tp * cp * dp, 2)."""
@@ -71,7 +87,7 @@ class Placement:
         coordinate = np.arange(dp * cp * tp).reshape(1, dp, cp, tp)
         if axis in ("local", "pp"):
             return coordinate.ravel()
-        groups = Placement(coordinate, self.ep).groups(axis)
+        groups = Placement(coordinate, self.ep, self.shard_group).groups(axis)
         label = np.empty(groups.size, dtype=np.int64)
         label[groups.ravel()] = np.repeat(np.arange(len(groups)), groups.shape[1])
         return label
@@ -82,4 +98,5 @@ def place(parallel: Parallel, rank_order: str) -> Placement:
     sizes = {"tp": parallel.tp, "cp": parallel.cp, "dp": parallel.dp, "pp": parallel.pp}
     slowest_first = rank_order.split("-")[::-1]
     gpu = np.arange(parallel.gpus).reshape([sizes[axis] for axis in slowest_first])
-    return Placement(gpu.transpose([slowest_first.index(axis) for axis in ("pp", "dp", "cp", "tp")]), parallel.ep)
+    by_axis = gpu.transpose([slowest_first.index(axis) for axis in ("pp", "dp", "cp", "tp")])
+    return Placement(by_axis, parallel.ep, parallel.shard_group)

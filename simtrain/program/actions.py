@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import groupby
 
@@ -10,6 +11,7 @@ from simtrain.costs.step import StepPrices
 from simtrain.program.blocks import Block, BlockWriter, Half
 from simtrain.program.flows import FlowTable
 from simtrain.program.program import Bucket, Phase, Stream
+from simtrain.scenario.layout import Layout
 from simtrain.schedules.order import Action, Order, stage_rank
 
 __all__ = ["BlockMaker", "send_streams"]
@@ -31,23 +33,30 @@ def send_streams(source: int, target: int, ranks: int) -> tuple[Stream, Stream]:
 class BlockMaker:
     """Makes the block of any slot of an order; equal ones are made once."""
 
-    def __init__(self, step: StepPrices, prices: PriceList, order: Order, zero: int, host_s: float) -> None:
+    def __init__(self, step: StepPrices, prices: PriceList, order: Order, layout: Layout, host_s: float) -> None:
         self.step = step
         self.prices = prices
         self.order = order
-        self.zero = zero
+        self.layout = layout
         self.host_s = host_s
         self.names: dict[str, int] = {}
         self.flows = FlowTable(prices)
         self._blocks: dict[tuple[object, ...], Block] = {}
 
-    def block(self, slot: list[int]) -> Block:
-        """The block of a slot (a row of :attr:`Order.actions`)."""
+    def block(self, slot: list[int], in_flight: Counter[int]) -> Block:
+        """The block of a slot (a row of :attr:`Order.actions`).
+
+        ``in_flight`` counts the micro batches of each stage between forward and backward on the rank so far; the
+        slot's own are added and taken away.
+        """
         kind, stage, microbatch = Action(slot[0]), slot[1], slot[2]
         flows = [(kind, stage, microbatch)]
         if kind is Action.X:
             flows = [(Action.F, stage, microbatch), (Action.B, slot[3], slot[4])]
-        key = tuple((action, s, self._rank(s, mb), self._target(action, s, mb)) for action, s, mb in flows)
+        key = tuple(
+            (action, s, self._rank(s, mb), self._target(action, s, mb), self._gathers(action, s, in_flight))
+            for action, s, mb in flows
+        )
         found = self._blocks.get(key)
         if found is None:
             found = self._blocks[key] = self._make(key)
@@ -65,36 +74,41 @@ class BlockMaker:
         target = self._rank(stage + step, microbatch)
         return -1 if target == self._rank(stage, microbatch) else target
 
-    def _make(self, flows: tuple[tuple[Action, int, int, int], ...]) -> Block:
+    def _gathers(self, action: Action, stage: int, in_flight: Counter[int]) -> bool:
+        """Whether ZeRO-3 gathers the stage's weights; unless resharded they stay while a micro batch is in flight."""
+        in_flight[stage] += {Action.F: 1, Action.W: 0}.get(action, -1)
+        if self.layout.reshard_after_forward:
+            return action is not Action.W
+        return action is Action.F and in_flight[stage] == 1
+
+    def _make(self, flows: tuple[tuple[Action, int, int, int, bool], ...]) -> Block:
         """Two flows of one block take turns at every exchange, so that one computes while the other communicates."""
-        halves = tuple(Half(_PARTS[action][0], stage) for action, stage, _, _ in flows)
+        halves = tuple(Half(_PARTS[action][0], stage) for action, stage, *_ in flows)
         writer = BlockWriter(flows[0][2], self.names, self.flows, halves)
         turns = [
-            self._write(writer, half, action, target)
-            for half, (action, _, _, target) in zip(halves, flows, strict=True)
+            self._write(writer, half, action, target, gathers)
+            for half, (action, _, _, target, gathers) in zip(halves, flows, strict=True)
         ]
         while turns:
             turns = [turn for turn in turns if next(turn, "over") != "over"]
         return writer.block()
 
-    def _write(self, writer: BlockWriter, half: Half, action: Action, target: int) -> Iterator[None]:
+    def _write(self, writer: BlockWriter, half: Half, action: Action, target: int, gathers: bool) -> Iterator[None]:
         """Write one flow; yields after each exchange."""
         source = self.step.forward if action is Action.F else self.step.backward
         operators = [op for op in source[half.stage] if op.part in _PARTS[action]] or [_nothing(half.part)]
         host = self._host(writer, half) if self.hosted(half) else -1
-        reduces = self.zero >= 2 and action in (Action.B, Action.W)
+        reduces = self.layout.zero >= 2 and action in (Action.B, Action.W)
         for layer, group in groupby(operators, key=lambda op: op.layer):
-            extra = [*self._gather(writer, half, layer), host] if action is not Action.W else []
-            if reduces and half.layer_end:  # behind the next gather, which the next layer waits for
-                self._reduce(writer, half, [*half.layer_end][-1])
+            extra = [host, *(self._gather(writer, half, layer) if gathers else ()), *_room(half)]
             for op in group:
                 written = writer.follow(half, op, extra)
                 half.exit = written if op.part != "W" or action is Action.W else half.exit
                 extra, host = [], -1
                 if not op.kernel:
                     yield
-        if reduces:
-            self._reduce(writer, half, [*half.layer_end][-1])
+            if reduces:  # only a shard of the gradients is kept
+                writer.reduce(self.step.reduce[half.stage].get(layer, ()), [half.layer_end[layer]], half)
         half.exit = half.last if half.exit < 0 else half.exit
         if target >= 0:
             half.exit = self._send(writer, half, target)
@@ -108,28 +122,28 @@ class BlockMaker:
         return writer.add(priced, Phase.HOST, [writer.lane(Stream.HOST)], bucket=Bucket.HOST, half=half)
 
     def _gather(self, writer: BlockWriter, half: Half, layer: int) -> list[int]:
-        """ZeRO-3: gather a layer's weights while the layer before it computes (one layer ahead)."""
+        """ZeRO-3: gather a layer's weights while the layers before it compute, as many ahead as are held."""
         found = []
+        held = self.layout.prefetch + 1
         for gather in self.step.gather[half.stage].get(layer, ()):
             ends = [*half.layer_end.values()]
-            after = ends[-2:-1]
-            op = writer.add(gather, Phase.SEND, [writer.lane(Stream.DP)], after, scope=gather.stream, half=half)
+            after = [ends[-held]] if len(ends) >= held else []
+            op = writer.add(gather, Phase.SEND, [writer.lane(Stream.DP_GATHER)], after, scope=gather.stream, half=half)
             if not after:
-                half.gathers.append((op, len(ends)))
+                half.gathers.append((op, held - len(ends)))
             found.append(op)
         return found
-
-    def _reduce(self, writer: BlockWriter, half: Half, layer: int) -> None:
-        """ZeRO-2 and 3 keep only a shard of the gradients, so that each micro batch's are reduced at once."""
-        for reduction in self.step.reduce[half.stage].get(layer, ()):
-            after = [half.layer_end[layer]]
-            writer.add(reduction, Phase.REDUCE, [writer.lane(Stream.DP)], after, scope=reduction.stream, half=half)
 
     def _send(self, writer: BlockWriter, half: Half, target: int) -> int:
         name = "send activations" if half.part == "F" else "send gradients"
         priced = self.prices.send(name, writer.rank, target, self.step.send_bytes)
         send, receive = send_streams(writer.rank, target, self.order.ranks)
         return writer.add(priced, Phase.SEND, [writer.lane(send), writer.lane(receive, target)], [half.exit], half=half)
+
+
+def _room(half: Half) -> list[int]:
+    """Two buckets of gradients are held: one is filled when the one before the last has been reduced."""
+    return [done[-2][1] for done in half.reduced.values() if len(done) > 1]
 
 
 def _nothing(part: str) -> Priced:

@@ -14,7 +14,7 @@ from simtrain.program.program import STREAMS, Bucket, Phase, Stream
 
 __all__ = ["SCOPES", "Block", "BlockWriter", "Half"]
 
-SCOPES = ("local", "tp", "cp", "ep", "dp", "edp", "all")
+SCOPES = ("local", "tp", "cp", "ep", "dp", "edp", "all", "shard", "replicate", "edp_shard", "edp_replicate")
 """Which symmetric copies of an operation run as one: a kernel on each GPU alone, a tp collective once per group."""
 
 _STREAM = {"compute": Stream.COMPUTE, "tp": Stream.TP, "cp": Stream.CP, "ep": Stream.EP, "host": Stream.HOST}
@@ -33,9 +33,11 @@ class Half:
         entry: the operation that waits for the input.
         exit: the operation after which the output is there (the send, where there is one).
         last: the layer operation written last.
-        gathers: weight gathers of the first two layers, and which of the two: they may start while the block
-            before this one runs.
-        layer_end: last operation of each layer.
+        gathers: weight gathers that may start while the blocks before this one run, and after how many layers
+            counted back from the end of the one before.
+        reduced: by axis, the layer that completes each bucket of gradients, and the reduction after which these are
+            a shard.
+        layer_start, layer_end: first and last operation of each layer.
     """
 
     part: str
@@ -44,12 +46,15 @@ class Half:
     exit: int = -1
     last: int = -1
     gathers: list[tuple[int, int]] = field(default_factory=list)
+    reduced: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    layer_start: dict[int, int] = field(default_factory=dict)
     layer_end: dict[int, int] = field(default_factory=dict)
 
-    @property
-    def marks(self) -> tuple[int, int]:
-        """Operations after which the weights of the next block's first and second layer may be gathered."""
-        return [self.entry, *self.layer_end.values()][-2], self.last
+    def begins(self, axis: str) -> list[int]:
+        """Operations that begin the first bucket of gradients and, where there is one, the second."""
+        layers = list(self.layer_start)
+        second = layers.index(self.reduced[axis][0][0]) + 1
+        return [self.entry, *(self.layer_start[layer] for layer in layers[second : second + 1])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +138,18 @@ class BlockWriter:
         """Lane number of a stream of this rank (or another)."""
         return (self.rank if rank is None else rank) * STREAMS + stream
 
+    def reduce(self, reductions: Sequence[Priced], after: Sequence[int] = (), half: Half | None = None) -> list[int]:
+        """Append the reductions of one layer's buckets; a sum across shard groups follows the one before it."""
+        found: list[int] = []
+        for one in reductions:
+            across = one.stream in ("replicate", "edp_replicate")
+            lane = self.lane(Stream.DP_REPLICATE if across else Stream.DP)
+            waits = found[-1:] if across else after
+            found.append(self.add(one, Phase.REDUCE, [lane], waits, scope=one.stream, half=half))
+            if half and not across:
+                half.reduced.setdefault(one.stream, []).append((one.layer, found[-1]))
+        return found
+
     def follow(self, half: Half, priced: Priced, extra: Sequence[int] = ()) -> int:
         """Append a layer operator right after the one before it in the data flow of ``half``."""
         stream = _STREAM[priced.stream]
@@ -150,6 +167,7 @@ class BlockWriter:
         )
         half.entry = op if half.entry < 0 else half.entry
         half.last = half.layer_end[priced.layer] = op
+        half.layer_start.setdefault(priced.layer, op)
         return op
 
     def block(self) -> Block:

@@ -6,13 +6,15 @@ groups run the same operations at the same times.  :func:`simtrain.program.unfol
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simtrain.costs.prices import PriceList
+from simtrain.costs.prices import Priced, PriceList
 from simtrain.costs.step import StepPrices
 from simtrain.layout.parallel import Parallel
 from simtrain.program.actions import BlockMaker
@@ -55,6 +57,34 @@ def lower(
     return _Lowering(order, step, prices, layout, parallel, host_s).lowered()
 
 
+@dataclass(slots=True)
+class _Past:
+    """What one rank has run so far.
+
+    Attributes:
+        block, base: the last block and its first operation; None at the start.
+        layers: last operation of every layer that used weights.
+        reduced: by axis, the reduction of every bucket of gradients.
+        in_flight: micro batches between forward and backward, by stage.
+    """
+
+    block: Block | None = None
+    base: int = 0
+    layers: list[int] = field(default_factory=list)
+    reduced: dict[str, list[int]] = field(default_factory=dict)
+    in_flight: Counter[int] = field(default_factory=Counter)
+
+    def add(self, block: Block, base: int) -> None:
+        """Append a block."""
+        self.block, self.base = block, base
+        self.layers += sorted(
+            base + end for half in block.halves if half.part != "W" for end in half.layer_end.values()
+        )
+        for half in block.halves:
+            for axis, done in half.reduced.items():
+                self.reduced.setdefault(axis, []).extend(base + op for _, op in done)
+
+
 class _Lowering:
     def __init__(
         self, order: Order, step: StepPrices, prices: PriceList, layout: Layout, parallel: Parallel, host_s: float
@@ -64,7 +94,7 @@ class _Lowering:
         self.prices = prices
         self.layout = layout
         self.parallel = parallel
-        self.maker = BlockMaker(step, prices, order, layout.zero, host_s)
+        self.maker = BlockMaker(step, prices, order, layout, host_s)
         self.pieces: list[tuple[Block, int, tuple[int, ...]]] = []  # block, first operation, micro batch of each half
         self.size = 0
         self.ops: list[int] = []
@@ -91,9 +121,9 @@ class _Lowering:
         self.deps.append(dep)
 
     def _place_rank(self, rank: int) -> None:
-        previous: tuple[Block, int] | None = None
+        past = _Past()
         for slot in self.order.actions[rank].tolist():
-            block = self.maker.block(slot)
+            block = self.maker.block(slot, past.in_flight)
             microbatches = (slot[2], slot[4])[: len(block.halves)]
             base = self._place(block, microbatches)
             for half, microbatch in zip(block.halves, microbatches, strict=True):
@@ -101,24 +131,28 @@ class _Lowering:
                 kind = Action(slot[0]) if len(block.halves) == 1 else Action.F if half.part == "F" else Action.B
                 row = (rank, kind, half.stage, microbatch, base + half.entry, base + half.last)
                 self.actions[rank].append(row)
-            if previous is not None:
-                self._follow(previous, block, base)
-            previous = block, base
-        self._reduce_and_update(rank)
+            self._follow(past, block, base)
+            past.add(block, base)
+        self._reduce_gradients(rank)
+        if self._gathers_ahead:
+            self._gather_parameters(rank)
 
-    def _follow(self, previous: tuple[Block, int], block: Block, base: int) -> None:
+    def _follow(self, past: _Past, block: Block, base: int) -> None:
         """What a block waits for on its own rank, beyond the order of its lanes."""
-        before, before_base = previous
-        tail = before.halves[-1]
         for half in block.halves:
-            for gather, layer in half.gathers:
-                self._wait(base + gather, before_base + tail.marks[layer])
-            for done in before.halves:
-                self._wait(base + half.entry, before_base + done.last)
+            for gather, back in half.gathers:
+                if back <= len(past.layers):
+                    self._wait(base + gather, past.layers[-back])
+            for axis in half.reduced:  # the second last reduction and the last, as inside a block
+                for back, begin in zip((2, 1), half.begins(axis), strict=False):
+                    if back <= len(past.reduced.get(axis, ())):
+                        self._wait(base + begin, past.reduced[axis][-back])
+            for done in past.block.halves if past.block else ():
+                self._wait(base + half.entry, past.base + done.last)
                 if self.layout.blocking_sends:
-                    self._wait(base + half.entry, before_base + done.exit)
-            if self.maker.hosted(half):
-                self._wait(base, before_base + tail.last)
+                    self._wait(base + half.entry, past.base + done.exit)
+            if past.block and self.maker.hosted(half):
+                self._wait(base, past.base + past.block.halves[-1].last)
 
     def _link_stages(self) -> None:
         """Dependencies between stages, and from a micro batch's forward to its backward."""
@@ -132,19 +166,47 @@ class _Lowering:
                 forward, forward_base = self.at["F", stage, microbatch]
                 self._wait(base + half.entry, forward_base + forward.last)
 
-    def _reduce_and_update(self, rank: int) -> None:
-        """Gradient reduction of every layer after its last backward on this rank."""
+    def _reduce_gradients(self, rank: int) -> None:
+        """Gradient reduction of every bucket after its last backward on this rank."""
+        if self.layout.zero >= 2:
+            return
         writer = BlockWriter(rank, self.maker.names, self.maker.flows)
         waits: list[tuple[int, int]] = []
         for half, base in self._last_backwards(rank):
             for layer, end in half.layer_end.items():
-                for reduction in () if self.layout.zero >= 2 else self.step.reduce[half.stage].get(layer, ()):
-                    op = writer.add(reduction, Phase.REDUCE, [writer.lane(Stream.DP)], scope=reduction.stream)
-                    waits.append((op, base + end if self.layout.overlap_grad_reduce else self._last_compute(rank)))
+                due = base + end if self.layout.overlap_grad_reduce else self._last_compute(rank)
+                waits += [(op, due) for op in writer.reduce(self.step.reduce[half.stage].get(layer, ()))]
         if writer.rows:
             base = self._place(writer.block())
             for op, dep in waits:
                 self._wait(base + op, dep)
+
+    @property
+    def _gathers_ahead(self) -> bool:
+        ahead = self.layout.overlap_param_gather
+        return self.layout.overlap_grad_reduce if ahead is None else ahead
+
+    def _gather_parameters(self, rank: int) -> None:
+        """The step begins with gathering the weights that the optimizer of the step before updated."""
+        writer = BlockWriter(rank, self.maker.names, self.maker.flows)
+        first = []
+        for op, gather in self._parameter_gathers(rank):
+            writer.add(gather, Phase.SEND, [writer.lane(Stream.DP_GATHER)], scope=gather.stream)
+            first.append(op)
+        if first:
+            base = self._place(writer.block())
+            for i, op in enumerate(first):
+                self._wait(op, base + i)
+
+    def _parameter_gathers(self, rank: int) -> Iterator[tuple[int, Priced]]:
+        """Gathers of a rank's weights, in the order of its first forwards, and the operation that needs each."""
+        stages = dict.fromkeys(stage for _, kind, stage, *_ in self.actions[rank] if kind == Action.F)
+        for stage in stages:
+            microbatch = next(row[3] for row in self.actions[rank] if row[1:3] == (Action.F, stage))
+            half, base = self.at["F", stage, microbatch]
+            for layer, op in half.layer_start.items():
+                for gather in self.step.parameter_gather[stage].get(layer, ()):
+                    yield base + op, gather
 
     def _last_compute(self, rank: int) -> int:
         """The last layer operation on a rank."""
@@ -170,15 +232,26 @@ class _Lowering:
             lanes = [writer.lane(Stream.DP, rank) for rank in members]
             op = writer.add(reduction, Phase.REDUCE, lanes, scope="all" if members is ranks else "local")
             waits += [(op, self._last_compute(rank)) for rank in members]
+        if self.parallel.shard_group:
+            waits += [(op, self._last_on(writer.lane(Stream.DP_REPLICATE, rank))) for rank in ranks]
         for rank in ranks:
             lanes = [writer.lane(Stream.COMPUTE, rank)]
             done = writer.add(self.step.optimizer[rank], Phase.OPTIMIZER, lanes, [op], bucket=Bucket.OPTIMIZER)
-            for gather in self.step.parameter_gather[rank]:
-                lanes = [writer.lane(Stream.DP, rank)]
+            for _, gather in () if self._gathers_ahead else self._parameter_gathers(rank):
+                lanes = [writer.lane(Stream.DP_GATHER, rank)]
                 writer.add(gather, Phase.OPTIMIZER, lanes, [done], scope=gather.stream)
         base = self._place(writer.block())
         for op, dep in waits:
-            self._wait(base + op, dep)
+            if dep >= 0:
+                self._wait(base + op, dep)
+
+    def _last_on(self, lane: int) -> int:
+        """The last operation placed on a lane, -1 when there is none."""
+        for block, base, _ in reversed(self.pieces):
+            at = np.flatnonzero(block.lanes == lane)
+            if at.size:
+                return base + int(np.searchsorted(block.lane_ptr, at[-1], side="right")) - 1
+        return -1
 
     def _column(self, key: str) -> NDArray[Any]:
         return np.concatenate([block.columns[key] for block, _, _ in self.pieces])

@@ -22,7 +22,12 @@ Floats = NDArray[np.float64]
 
 
 class Stream(IntEnum):
-    """Streams of a rank; ``next`` and ``prev`` are the two directions around the pipeline."""
+    """Streams of a rank; ``next`` and ``prev`` are the two directions around the pipeline.
+
+    Weights are gathered on a stream of their own, so that a gather never queues behind a reduction, and gradients are
+    summed across shard groups on another (PyTorch's ``FSDPCommContext`` keeps a stream each for all-gather,
+    reduce-scatter and all-reduce).
+    """
 
     COMPUTE = 0
     TP = 1
@@ -33,7 +38,9 @@ class Stream(IntEnum):
     PP_SEND_PREV = 6
     PP_RECV_NEXT = 7
     DP = 8
-    HOST = 9
+    DP_GATHER = 9
+    DP_REPLICATE = 10
+    HOST = 11
 
 
 STREAMS = len(Stream)

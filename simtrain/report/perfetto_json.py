@@ -37,6 +37,8 @@ THREADS = {
     Stream.PP_RECV_PREV: 32,
     Stream.PP_RECV_NEXT: 33,
     Stream.DP: 36,
+    Stream.DP_GATHER: 37,
+    Stream.DP_REPLICATE: 38,
     Stream.HOST: 40,
 }
 """CUDA stream number of each lane in the trace."""

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Strict, StrictInt
 
+from simtrain.quantities import Bytes
 from simtrain.scenario.part import Part, Precision
 
 __all__ = ["Layout"]
@@ -47,6 +48,22 @@ class Layout(Part):
     rank_order: Literal["tp-cp-dp-pp", "tp-cp-pp-dp", "tp-pp-cp-dp"] = "tp-cp-dp-pp"
     """Which neighbours sit closest: the first axis varies fastest over consecutive GPUs."""
     overlap_grad_reduce: bool = True
-    """Reduce each layer's gradients while the backward of the last micro batch still runs."""
+    """Reduce gradients bucket by bucket while the backward of the last micro batch still runs (ZeRO 0 and 1; 2 and 3
+    always reduce under the backward of every micro batch)."""
+    overlap_param_gather: bool | None = None
+    """ZeRO 1 and 2: gather the updated weights under the first forwards of the next step, not after the optimizer;
+    absent: as overlap_grad_reduce says, which Megatron-LM's recipes switch on together."""
+    grad_bucket: Bytes | None = None
+    """Bytes of gradients at which whole layers are reduced (and gathered) as one collective, 0: a layer each; absent:
+    a layer each with ZeRO 2 and 3 (PyTorch FSDP's unit), else max(40e6, 1e6 * dp * cp) parameters (Megatron-LM)."""
+    prefetch: int = Field(1, ge=0)
+    """ZeRO 3: layers whose weights are gathered ahead of the one that computes, forward and backward (PyTorch FSDP:
+    1); 0: gathered when needed."""
+    reshard_after_forward: bool = True
+    """ZeRO 3: drop gathered weights after forward and gather them again for backward (PyTorch FSDP); false keeps them
+    from a micro batch's forward to its backward (Llama 3, arXiv 2407.21783, section 3.3.2)."""
+    shard_group: int | None = Field(None, ge=1)
+    """GPUs over which ZeRO 1 to 3 shard, consecutive ranks of dp * cp, which it divides: gradients are summed across
+    these groups (PyTorch's HSDP); absent: all of dp * cp."""
     blocking_sends: bool = False
     """Pipeline sends hold the compute stream until they are done."""

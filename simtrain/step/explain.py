@@ -21,10 +21,10 @@ __all__ = ["contributions", "coverage"]
 
 def all_priced(prices: StepPrices) -> Iterator[Priced]:
     """Every priced operator of a step, each stage's in turn."""
-    for stages in (prices.forward, prices.backward, prices.parameter_gather):
+    for stages in (prices.forward, prices.backward):
         for stage in stages:
             yield from stage
-    for layers in (*prices.reduce, *prices.gather):
+    for layers in (*prices.reduce, *prices.gather, *prices.parameter_gather):
         for found in layers.values():
             yield from found
     yield from prices.optimizer

@@ -110,7 +110,7 @@ def _fitting_peak(scenario: Scenario) -> float | None:
 
 
 def _with(scenario: Scenario, **changes: object) -> Scenario:
-    layout = Layout.model_validate(scenario.layout.model_dump() | changes)
+    layout = Layout.model_validate(scenario.layout.model_dump(mode="json") | changes)
     return scenario.model_copy(update={"layout": layout})
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from simtrain.costs.data_parallel import buckets
 from simtrain.costs.memory import (
     FRAMEWORK_BYTES,
     StageActivations,
@@ -51,7 +52,7 @@ class Held:
 def held_bytes(model: Model, layout: Layout, parallel: Parallel, stages: Sequence[int]) -> Held:
     """What a GPU that holds ``stages`` keeps through the step."""
     state = parameter_bytes(model, layout, parallel, stages)
-    buffers = _gather_buffers(model, layout, parallel, stages)
+    buffers = _buffers(model, layout, parallel, stages)
     return Held(state.weights, state.gradients, state.optimizer, buffers)
 
 
@@ -130,20 +131,31 @@ def _curve(
     return live_bytes(times, deltas, base)
 
 
-def _gather_buffers(model: Model, layout: Layout, parallel: Parallel, stages: Sequence[int]) -> float:
-    """Full layers that ZeRO-2 and 3 hold for a while.
+def _buffers(model: Model, layout: Layout, parallel: Parallel, stages: Sequence[int]) -> float:
+    """Whole gradients and weights that ZeRO 2 and 3 hold for a while, in bytes.
 
-    Gradients of the layer in backward and of the one being reduced; with ZeRO-3 also the gathered weights of the
-    layer that computes and of the next.  Embedding and head are layers too; after the last layer comes the first of
-    the next micro batch.
+    Gradients of the bucket in backward and of the one being reduced; with ZeRO 3 also the gathered weights of the
+    layer that computes and of those gathered ahead, or of all layers where forward keeps them.  Embedding and head
+    are layers too; after the last layer or bucket comes the first of the next micro batch.
     """
     if layout.zero < 2:
         return 0.0
-    most = 0.0
+    gradients = weights = 0.0
     for stage in stages:
-        held = [stage_parameters(model, parallel, stage, layer) for layer in stage_layers(parallel, stage)]
-        sizes = [parameters.dense + parameters.experts for parameters in held]
-        most = max([most, *(a + b for a, b in zip(sizes, [*sizes[1:], *sizes[:1]], strict=True))])
-    return most * (
-        element_bytes(layout.grad_precision) + (element_bytes(layout.precision) if layout.zero == 3 else 0.0)
-    )
+        found = buckets(model, layout, parallel, stage)
+        gradients = max(gradients, sum(_most([count for _, count in own], 2) for own in found.values()))
+    if layout.zero == 3:
+        layers = [[_parameters(model, parallel, s, i) for i in stage_layers(parallel, s)] for s in stages]
+        ahead = [_most(own, layout.prefetch + 1) for own in layers]
+        weights = max(ahead, default=0.0) if layout.reshard_after_forward else sum(map(sum, layers))
+    return gradients * element_bytes(layout.grad_precision) + weights * element_bytes(layout.precision)
+
+
+def _parameters(model: Model, parallel: Parallel, stage: int, layer: int) -> float:
+    held = stage_parameters(model, parallel, stage, layer)
+    return held.dense + held.experts
+
+
+def _most(sizes: Sequence[float], count: int) -> float:
+    """Largest sum of ``count`` sizes that follow one another in a circle."""
+    return max((sum(sizes[(i + j) % len(sizes)] for j in range(count)) for i in range(len(sizes))), default=0.0)

@@ -47,6 +47,8 @@ _EXPOSED = {
     Stream.PP_SEND_PREV: "exposed_pp",
     Stream.PP_RECV_NEXT: "exposed_pp",
     Stream.DP: "exposed_dp",
+    Stream.DP_GATHER: "exposed_dp",
+    Stream.DP_REPLICATE: "exposed_dp",
     Stream.HOST: "host",
 }
 _BACKWARD = (Phase.BACKWARD_INPUT, Phase.BACKWARD_WEIGHT, Phase.RECOMPUTE)

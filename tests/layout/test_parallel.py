@@ -89,6 +89,10 @@ def test_a_layout_that_cannot_exist_says_key_value_and_what_is_allowed(case: str
         (("layout.tp=4", "workload.model.moe.expert_ffn_hidden=102"), ["layout.tp = 4", "moe.expert_ffn_hidden = 102"]),
         (("layout.tp=4", "workload.model.moe.shared_ffn_hidden=102"), ["layout.tp = 4", "moe.shared_ffn_hidden = 102"]),
         (("workload.model.moe.experts=24", "layout.ep=3"), ["layout.ep = 3", "(tp * cp * dp) = 8", "1, 2, 4, 8"]),
+        (
+            ("cluster.nodes=3", "layout.pp=1", "layout.ep=8", "layout.shard_group=3", "workload.global_batch=12"),
+            ["layout.shard_group = 3", "its 6 GPUs", "layout.ep = 8"],
+        ),
     ],
 )
 def test_experts_are_cut_evenly(overrides: tuple[str, ...], said: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -74,6 +75,35 @@ def test_the_partition_of_a_pipeline_rank_is_that_of_the_groups(parallel: Parall
             ours = {frozenset(gpus[label == group].tolist()) for group in range(label.max() + 1)}
             members = set(gpus.tolist())
             assert ours == {frozenset(g) for g in placement.groups(axis).tolist() if set(g) <= members}
+
+
+@given(parallels(), orders, st.data())
+@settings(max_examples=60, deadline=None)
+def test_shard_groups_cut_the_groups_that_share_parameters(parallel: Parallel, order: str, data: st.DataObject) -> None:
+    whole = parallel.dp * parallel.cp
+    sizes_ = [n for n in range(1, whole + 1) if whole % n == 0]
+    sizes_ = [
+        n
+        for n in sizes_
+        if parallel.ep == 1 or n * parallel.tp % parallel.ep == 0 or parallel.ep % (n * parallel.tp) == 0
+    ]
+    parallel = replace(parallel, shard_group=data.draw(st.sampled_from(sizes_)))
+    placement = place(parallel, order)
+    for axis, shard, replicate in (("dp", "shard", "replicate"), ("edp", "edp_shard", "edp_replicate")):
+        size = parallel.sharded_over.get(axis, parallel.sharded_over["dp"] * parallel.tp)
+        inside, across = placement.groups(shard), placement.groups(replicate)
+        assert inside.shape[1] == size
+        assert inside.ravel().tolist() == placement.groups(axis).ravel().tolist()
+        held = {gpu: i for i, group in enumerate(inside.tolist()) for gpu in group}
+        place_of = {gpu: i for group in inside.tolist() for i, gpu in enumerate(group)}
+        assert sorted(across.ravel().tolist()) == list(range(parallel.gpus))
+        for group in across.tolist():
+            assert (
+                len({held[gpu] for gpu in group})
+                == len(group)
+                == parallel.shared_by.get(axis, parallel.replicas) // size
+            )
+            assert len({place_of[gpu] for gpu in group}) == 1
 
 
 @given(parallels(), orders)

@@ -108,7 +108,7 @@ def test_weights_are_gathered_one_layer_ahead(layers: int) -> None:
     plan = plan_step(small("layout.zero=3", "layout.tp=1", f"workload.model.layers={layers}"))
     program, timeline = plan.lowered.program, des.simulate(plan.lowered.program)
     for rank in range(2):
-        gathers = [op for op in timeline.lane(rank, Stream.DP) if program.names[program.name[op]] == "weight gather"]
+        gathers = timeline.lane(rank, Stream.DP_GATHER)
         runs = layer_runs(program, compute(program, rank))
         assert len(gathers) == len(runs)
         for ahead, gather in enumerate(gathers):
@@ -123,15 +123,6 @@ def layer_runs(program: Program, ops: np.ndarray) -> list[np.ndarray]:
     keys = np.stack([program.layer[ops], program.microbatch[ops], program.phase[ops] == Phase.FORWARD])
     cuts = np.flatnonzero((np.diff(keys) != 0).any(axis=0)) + 1
     return np.split(ops, cuts)
-
-
-def test_the_next_gather_is_not_queued_behind_this_layers_reduction() -> None:
-    plan = plan_step(small("layout.zero=3", "layout.tp=1", "workload.model.layers=12"))
-    program, timeline = plan.lowered.program, des.simulate(plan.lowered.program)
-    backward = next(row for row in plan.lowered.actions.tolist() if row[:2] == [1, Action.B])
-    queue = [op for op in timeline.lane(1, Stream.DP).tolist() if op >= backward[4] - 1]
-    names = [program.names[program.name[op]] for op in queue]
-    assert names[:5] == ["weight gather", "weight gather", "gradient reduction", "weight gather", "gradient reduction"]
 
 
 def test_an_action_starts_after_the_one_before_it_even_where_it_opens_with_an_exchange() -> None:

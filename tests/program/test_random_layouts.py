@@ -27,6 +27,11 @@ CHOICES = {
     "layout.attention": ("flash", "unfused"),
     "layout.blocking_sends": ("false", "true"),
     "layout.overlap_grad_reduce": ("true", "false"),
+    "layout.overlap_param_gather": ("null", "true", "false"),
+    "layout.grad_bucket": ("null", "0", "100 MB"),
+    "layout.prefetch": (0, 1, 3),
+    "layout.reshard_after_forward": ("true", "false"),
+    "layout.shard_group": ("null", "null", 1, 2, 4),
     "workload.host_time_per_micro_batch": ("0 ms", "1 ms"),
     "workload.model.tied_embeddings": ("false", "true"),
 }

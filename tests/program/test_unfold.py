@@ -21,6 +21,15 @@ DENSE = {
     "zero 2": ("layout.zero=2",),
     "zero 3": ("layout.zero=3", "layout.tp=1"),
     "zero 3, tp and cp": ("layout.zero=3", "layout.cp=2"),
+    "zero 3, two layers ahead": ("layout.zero=3", "layout.tp=1", "layout.prefetch=2"),
+    "zero 3, no prefetch, weights kept": ("layout.zero=3", "layout.prefetch=0", "layout.reshard_after_forward=false"),
+    "a bucket a layer": ("layout.grad_bucket=0",),
+    "parameter gather at the end": ("layout.overlap_param_gather=false", "layout.grad_bucket=1 GB"),
+    "shard group": ("layout.shard_group=2",),
+    "shard group across cp, zero 2": ("layout.shard_group=4", "layout.cp=2", "layout.zero=2", "layout.pp=1"),
+    "shard group, zero 3": ("layout.shard_group=4", "layout.zero=3", "layout.tp=1", "layout.pp=1"),
+    "zero 3, overlapped": ("layout.zero=3", "layout.schedule=dualpipev", "layout.vpp=2", "workload.global_batch=32"),
+    "shard group of one": ("layout.shard_group=1", "layout.zero=3"),
     "no overlap of the reduction": ("layout.overlap_grad_reduce=false",),
     "context parallel": ("layout.cp=2",),
     "all axes": ("layout.cp=2", "layout.pp=4", "workload.global_batch=4"),
@@ -51,6 +60,8 @@ MOE = {
     "mixture, ep across tp": ("layout.ep=8", "layout.cp=2"),
     "mixture, ep, zero 3": ("layout.ep=4", "layout.zero=3"),
     "mixture, ep 2, tp 1": ("layout.ep=2", "layout.tp=1"),
+    "mixture, ep 2, shard group": ("layout.ep=2", "layout.zero=3", "layout.shard_group=2"),
+    "mixture, ep beyond the shard group": ("layout.ep=8", "layout.zero=2", "layout.shard_group=2"),
 }
 CASES = [*DENSE, *MOE]
 
@@ -183,7 +194,7 @@ def without(program: Program, op: int) -> Program:
 
 @pytest.mark.parametrize("stream", [Stream.TP, Stream.PP_SEND_NEXT, Stream.DP])
 def test_a_collective_taken_out_takes_its_exposed_time_with_it(stream: Stream) -> None:
-    program = plan_of("plain").lowered.program
+    program = plan_of("parameter gather at the end").lowered.program  # nothing but compute before the first exchange
     timeline = des.simulate(program)
     first = int(timeline.lane(0, stream)[0])
     before = timeline.makespan_s

@@ -23,6 +23,8 @@ CASES = {
     "recompute full": ("layout.recompute=full", "layout.schedule=gpipe"),
     "recompute selective": ("layout.recompute=selective", "layout.attention=unfused"),
     "zero 3": ("layout.zero=3", "layout.tp=1"),
+    "zero 3, weights kept": ("layout.zero=3", "layout.tp=1", "layout.reshard_after_forward=false"),
+    "shard group, two layers ahead": ("layout.zero=3", "layout.tp=1", "layout.prefetch=2", "layout.shard_group=4"),
     "recompute that opens with an exchange": (
         "layout.recompute=selective",
         "layout.cp=4",
@@ -117,6 +119,26 @@ def test_buffers_hold_two_neighbouring_layers_the_embedding_among_them(zero: int
     assert vocabulary > layer
     pair = 2 * vocabulary + 4096  # head, then the embedding of the next micro batch
     assert simulate_memory(scenario).parts["buffers"][0] == pair * (4 if zero == 2 else 6)
+
+
+@pytest.mark.parametrize("prefetch", [0, 1, 2])
+def test_zero_3_holds_the_layers_gathered_ahead_or_all_of_them(prefetch: int) -> None:
+    options = ("layout.tp=1", "layout.pp=1", "layout.zero=3", f"layout.prefetch={prefetch}")
+    embedding, layer = 32000 * 4096, 4 * 4096**2 + 3 * 4096 * 11008 + 2 * 4096
+    gradients = 4 * 2 * layer
+    ahead = simulate_memory(small(*options)).parts["buffers"][0] - gradients
+    kept = simulate_memory(small(*options, "layout.reshard_after_forward=false")).parts["buffers"][0] - gradients
+    assert ahead == 2 * layer * (prefetch + 1)
+    assert kept == 2 * (4 * layer + 2 * embedding + 4096)
+
+
+def test_zero_2_holds_the_gradients_of_two_buckets() -> None:
+    options = ("layout.tp=1", "layout.pp=1", "layout.zero=2")
+    layer = 4 * 4096**2 + 3 * 4096 * 11008 + 2 * 4096
+    embedding, head = 32000 * 4096, 32000 * 4096 + 4096
+    expected = {"null": 2 * layer, "1 GB": head + 3 * layer, "100 GB": 2 * (4 * layer + embedding + head)}
+    for bucket, count in expected.items():
+        assert simulate_memory(small(*options, f"layout.grad_bucket={bucket}")).parts["buffers"][0] == 4 * count
 
 
 @pytest.mark.parametrize("zero", [1, 2, 3])

@@ -150,6 +150,7 @@ LAYOUTS = [
     (),
     ("layout.schedule=gpipe", "layout.rank_order=tp-pp-cp-dp"),
     ("layout.zero=3", "layout.tp=1"),
+    ("layout.zero=3", "layout.tp=1", "layout.pp=1", "layout.shard_group=8", "workload.global_batch=32"),
     ("layout.cp=4", "layout.tp=4", "layout.pp=1"),
     ("layout.vpp=2", "layout.schedule=interleaved_1f1b", "layout.blocking_sends=true"),
 ]
