@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from simtrain.quantities import Bytes, BytesPerSecond, FlopsPerSecond, Seconds, Usd, UsdPerHour, Watts
@@ -205,6 +205,16 @@ class FatTree(Part):
     """Ports of one switch."""
     rail_optimised: bool = True
     """NIC i of every node in a pod on the same leaf; otherwise all NICs of a node on one leaf."""
+    planes: bool = False
+    """Each rail is a tree of its own that shares no switch with the others; needs ``rail_optimised``."""
+    cross_rail: Literal["spine", "forward"] = "spine"
+    """How a GPU reaches another rail: over a spine, or by way of the GPU of its node that is on that rail (what NCCL
+    calls PXN), which needs ``rail_optimised``. With ``planes`` always the latter: there is no other way."""
+    routing: Literal["destination", "ecmp", "adaptive"] = "destination"
+    """Which spine and core a flow takes: chosen by its destination (d-mod-k), by a hash of source and destination
+    (ECMP; flows collide), or all of them in even parts (packet spraying)."""
+    routing_seed: int = Field(0, ge=0)
+    """Seed of the hash of ``ecmp``."""
     oversubscription: float = Field(1.0, ge=1.0)
     """Downlink over uplink capacity of a leaf."""
     core_oversubscription: float = Field(1.0, ge=1.0)
@@ -218,6 +228,15 @@ class FatTree(Part):
     price_per_port: Usd = 0.0
     """Switches, optics and cables of all tiers, per node port."""
     source: str = ""
+
+    @model_validator(mode="after")
+    def _has_rails(self) -> Self:
+        keys = [key for key, asked in (("planes", self.planes), ("cross_rail", self.cross_rail == "forward")) if asked]
+        if keys and not self.rail_optimised:
+            value = str(getattr(self, keys[0])).lower()
+            message = f"{keys[0]} = {value} needs rails: set rail_optimised to true, or leave {keys[0]} out"
+            raise PydanticCustomError("impossible", "{message}", {"message": message})
+        return self
 
 
 Fabric = Annotated[SingleSwitch | FatTree, Field(discriminator="kind")]

@@ -26,6 +26,16 @@ CLUSTERS: dict[str, tuple[dict[str, Any], int, dict[str, Any] | None]] = {
     "nvswitch on a rail-optimised tree": (H100, 70, FAT_TREE),
     "nvswitch on a classic tree": (H100, 40, FAT_TREE | {"rail_optimised": False, "oversubscription": 2.0}),
     "nvswitch on three tiers": (H100, 16, FAT_TREE | {"radix": 8}),
+    "hashed ways": (H100, 40, FAT_TREE | {"routing": "ecmp", "routing_seed": 3}),
+    "hashed ways on three tiers": (H100, 16, FAT_TREE | {"radix": 8, "routing": "ecmp"}),
+    "all ways at once": (H100, 40, FAT_TREE | {"routing": "adaptive"}),
+    "all ways on three tiers": (H100, 16, FAT_TREE | {"radix": 8, "routing": "adaptive"}),
+    "planes": (H100, 70, FAT_TREE | {"planes": True}),
+    "planes of one leaf": (H100, 3, FAT_TREE | {"planes": True}),
+    "planes of three tiers": (H100, 34, FAT_TREE | {"radix": 8, "planes": True, "routing": "adaptive"}),
+    "planes for two GPUs each": (H100 | {"nics": 4}, 40, FAT_TREE | {"planes": True}),
+    "rails reached inside the node": (H100, 40, FAT_TREE | {"cross_rail": "forward"}),
+    "pods of uneven tiers": (H100, 30, FAT_TREE | {"radix": 20, "oversubscription": 3.0, "core_oversubscription": 4.0}),
     "mesh": (MESH, 3, SWITCH),
     "two ports per GPU": (H100 | {"nics": 16}, 40, FAT_TREE),
     "pcie with peer-to-peer": (PCIE_A100, 5, SWITCH),
@@ -69,7 +79,10 @@ def test_a_route_is_a_connected_walk(drawn):
         assert vertices == []
     else:
         assert (vertices[0], vertices[-1]) == (source, target)
-        assert "gpu" not in [cluster.graph.nodes[v]["kind"] for v in vertices[1:-1]]
+        between = [v for v in vertices[1:-1] if cluster.graph.nodes[v]["kind"] == "gpu"]
+        forwards = cluster.fabric is not None and cluster.fabric.forwards
+        node, own = cluster.node_of(source), target % cluster.gpus_per_node
+        assert between in ([], [node * cluster.gpus_per_node + own]) if forwards else between == []
 
 
 @given(pairs())
@@ -78,7 +91,7 @@ def test_a_route_is_shortest_between_the_points_it_must_pass(drawn):
     vertices = walk(cluster, cluster.route(source, target))
     if source == target:
         return
-    stops = [v for v in vertices if v in (source, target) or cluster.graph.nodes[v]["kind"] in ("nic", "memory")]
+    stops = [v for v in vertices if cluster.graph.nodes[v]["kind"] in ("gpu", "nic", "memory")]
     graph = cluster.graph
     if cluster.scale_up != "pcie" and cluster.node_of(source) == cluster.node_of(target):
         nvlink = [(a, b) for a, b, kind in graph.edges(data="kind") if kind == "nvlink"]
@@ -93,6 +106,27 @@ def test_many_routes_at_once_are_the_single_ones(drawn):
     rows = cluster.routes(np.array([source, target]), np.array([target, source]))
     for row, pair in zip(rows.tolist(), [(source, target), (target, source)], strict=True):
         assert tuple(edge for edge in row if edge >= 0) == cluster.route(*pair)
+
+
+@given(pairs())
+def test_the_bytes_of_a_pair_flow_from_its_source_to_its_target(drawn):
+    cluster, source, target = drawn
+    edges, shares = cluster.paths(np.array([source, target]), np.array([target, source]))
+    assert edges.shape == shares.shape
+    assert ((edges >= 0) == (shares > 0)).all()
+    for row, share, a, b in ((edges[0], shares[0], source, target), (edges[1], shares[1], target, source)):
+        chosen = row >= 0
+        ends = np.where(row[chosen, None] % 2, cluster.ends[row[chosen] // 2, ::-1], cluster.ends[row[chosen] // 2])
+        balance = np.zeros(len(cluster.graph))
+        np.add.at(balance, ends[:, 0], share[chosen])
+        np.add.at(balance, ends[:, 1], -share[chosen])
+        expected = np.zeros_like(balance)
+        expected[a] += 1.0
+        expected[b] -= 1.0
+        assert balance == pytest.approx(expected)
+        assert set(cluster.route(a, b)) <= set(row[chosen].tolist())
+        latency = (cluster.edge_latency[row[chosen]] * share[chosen]).sum()
+        assert latency == pytest.approx(cluster.latency(cluster.route(a, b)))
 
 
 @given(pairs())
@@ -242,6 +276,10 @@ def test_names_are_refused_until_they_are_resolved():
 
 
 def test_a_gpu_that_does_not_exist_has_no_route():
+    cluster = topology(PCIE_4090)
     with pytest.raises(LayoutError, match="0 to 7"):
-        topology(PCIE_4090).route(0, 8)
+        cluster.route(0, 8)
+    for ask in (cluster.routes, cluster.paths):
+        with pytest.raises(LayoutError, match="0 to 7"):
+            ask(np.array([0]), np.array([-1]))
     assert issubclass(LayoutError, InputError)
