@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from simtrain.cluster.build import build
 from simtrain.cluster.topology import Topology
 from simtrain.scenario.cluster import Cluster
 
-__all__ = ["A100", "B200", "FAT_TREE", "H100", "H800", "PCIE_4090", "PCIE_A100", "SWITCH", "topology"]
+__all__ = ["A100", "B200", "FAT_TREE", "H100", "H800", "PCIE_4090", "PCIE_A100", "SWITCH", "loads", "topology"]
 
 FAT_TREE = {
     "kind": "fat_tree",
@@ -65,3 +67,9 @@ def topology(node: dict[str, Any], nodes: int = 1, fabric: dict[str, Any] | None
     if nodes > 1 and fabric is None:
         fabric = FAT_TREE
     return build(Cluster.model_validate({"node": document, "nodes": nodes, "fabric": fabric}))
+
+
+def loads(cluster: Topology, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Bytes on every directed edge when each pair sends one."""
+    edges, shares = cluster.paths(source, target)
+    return np.bincount(edges[edges >= 0], weights=shares[edges >= 0], minlength=len(cluster.edge_bandwidth))

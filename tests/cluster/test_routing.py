@@ -15,13 +15,7 @@ from pydantic import ValidationError
 from simtrain.cluster.flow_hash import flow_hash
 from simtrain.cluster.topology import Topology
 from simtrain.scenario.cluster import FatTree
-from tests.cluster.clusters import FAT_TREE, H100, topology
-
-
-def loads(cluster: Topology, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Bytes on every directed edge when each pair sends one."""
-    edges, shares = cluster.paths(source, target)
-    return np.bincount(edges[edges >= 0], weights=shares[edges >= 0], minlength=len(cluster.edge_bandwidth))
+from tests.cluster.clusters import FAT_TREE, H100, loads, topology
 
 
 def uplinks(cluster: Topology, leaf: str) -> np.ndarray:
