@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, Strict, StrictInt, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from simtrain.quantities import Bytes, BytesPerSecond, FlopsPerSecond, Seconds, Usd, UsdPerHour, Watts
@@ -14,6 +14,7 @@ __all__ = [
     "Cluster",
     "CollectiveSoftware",
     "Device",
+    "Dragonfly",
     "Fabric",
     "FatTree",
     "KernelEfficiency",
@@ -25,6 +26,7 @@ __all__ = [
     "PcieTree",
     "SingleSwitch",
     "SwitchedLinks",
+    "Torus",
 ]
 
 Share = Annotated[float, Field(gt=0, le=1.5)]
@@ -239,7 +241,42 @@ class FatTree(Part):
         return self
 
 
-Fabric = Annotated[SingleSwitch | FatTree, Field(discriminator="kind")]
+class Dragonfly(Part):
+    """Groups of fully connected routers, and cables between every two groups; minimal routing."""
+
+    kind: Literal["dragonfly"] = "dragonfly"
+    ports_per_router: int = Field(ge=1)
+    """Ports of a router for NICs."""
+    routers_per_group: int = Field(ge=1)
+    """Routers of a group, each with a cable to every other."""
+    global_ports: int = Field(ge=1)
+    """Ports of a router for cables to other groups, which share those of a whole group equally."""
+    router_latency: Seconds
+    """Through one router."""
+    local_latency: Seconds
+    """Added by a hop to another router of the group."""
+    global_latency: Seconds
+    """Added by the hop to another group."""
+    price_per_port: Usd = 0.0
+    """Routers, optics and cables, per node port."""
+    source: str = ""
+
+
+class Torus(Part):
+    """Nodes on a grid that closes on itself, their NICs being its links; dimension-ordered routing."""
+
+    kind: Literal["torus"] = "torus"
+    sizes: Annotated[tuple[Annotated[StrictInt, Field(ge=1)], ...], Strict(False)] = ()
+    """Nodes along each dimension; absent: two dimensions, as equal as the number of nodes allows. The NICs of a
+    node are shared by two directions for each dimension."""
+    hop_latency: Seconds
+    """From a node to its neighbour."""
+    price_per_port: Usd = 0.0
+    """Optics and cables, per node port."""
+    source: str = ""
+
+
+Fabric = Annotated[SingleSwitch | FatTree | Dragonfly | Torus, Field(discriminator="kind")]
 
 
 class CollectiveSoftware(Part):

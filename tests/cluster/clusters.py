@@ -10,7 +10,20 @@ from simtrain.cluster.build import build
 from simtrain.cluster.topology import Topology
 from simtrain.scenario.cluster import Cluster
 
-__all__ = ["A100", "B200", "FAT_TREE", "H100", "H800", "PCIE_4090", "PCIE_A100", "SWITCH", "loads", "topology"]
+__all__ = [
+    "A100",
+    "B200",
+    "DRAGONFLY",
+    "FAT_TREE",
+    "H100",
+    "H800",
+    "PCIE_4090",
+    "PCIE_A100",
+    "SWITCH",
+    "TORUS",
+    "loads",
+    "topology",
+]
 
 FAT_TREE = {
     "kind": "fat_tree",
@@ -20,6 +33,16 @@ FAT_TREE = {
     "core_latency": "2 us",
 }
 SWITCH = {"kind": "single_switch", "latency": "0.2 us"}
+DRAGONFLY = {
+    "kind": "dragonfly",
+    "ports_per_router": 8,
+    "routers_per_group": 4,
+    "global_ports": 9,
+    "router_latency": "0.35 us",
+    "local_latency": "0.35 us",
+    "global_latency": "0.6 us",
+}
+TORUS = {"kind": "torus", "hop_latency": "0.1 us"}
 
 
 def _link(bandwidth: str, latency: str, efficiency: float = 1.0, **more: Any) -> dict[str, Any]:

@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simtrain.cluster.build import build
+from simtrain.cluster.dragonfly import DragonflyShape
 from simtrain.cluster.topology import Topology
 from simtrain.errors import InputError, LayoutError, ScenarioError
 from simtrain.scenario.cluster import Cluster
-from tests.cluster.clusters import FAT_TREE, H100, PCIE_4090, PCIE_A100, SWITCH, topology
+from tests.cluster.clusters import DRAGONFLY, FAT_TREE, H100, PCIE_4090, PCIE_A100, SWITCH, TORUS, topology
 
 MESH = H100 | {"links": {"kind": "mesh", "pair": H100["links"]["gpu"], "pcie": H100["links"]["pcie"]}}
 BELOW_SWITCHES = PCIE_A100 | {"links": PCIE_A100["links"] | {"gpus_per_switch": 2}, "nics": 4}
@@ -36,6 +37,20 @@ CLUSTERS: dict[str, tuple[dict[str, Any], int, dict[str, Any] | None]] = {
     "planes for two GPUs each": (H100 | {"nics": 4}, 40, FAT_TREE | {"planes": True}),
     "rails reached inside the node": (H100, 40, FAT_TREE | {"cross_rail": "forward"}),
     "pods of uneven tiers": (H100, 30, FAT_TREE | {"radix": 20, "oversubscription": 3.0, "core_oversubscription": 4.0}),
+    "dragonfly": (H100, 36, DRAGONFLY),
+    "dragonfly of one way between groups": (
+        H100 | {"nics": 1},
+        100,
+        DRAGONFLY | {"routers_per_group": 3, "global_ports": 2},
+    ),
+    "dragonfly of two groups": (H100, 8, DRAGONFLY | {"global_ports": 5}),
+    "dragonfly of one group": (H100, 3, DRAGONFLY),
+    "dragonfly of bundled ports": (H100 | {"nics": 16}, 12, DRAGONFLY),
+    "torus": (H100, 35, TORUS | {"sizes": [5, 7]}),
+    "torus of even sizes": (H100 | {"nics": 6}, 48, TORUS | {"sizes": [2, 4, 6]}),
+    "torus sized by itself": (H100, 12, TORUS),
+    "ring of two": (H100, 2, TORUS),
+    "ring": (PCIE_A100 | {"nics": 2}, 7, TORUS | {"sizes": [7]}),
     "mesh": (MESH, 3, SWITCH),
     "two ports per GPU": (H100 | {"nics": 16}, 40, FAT_TREE),
     "pcie with peer-to-peer": (PCIE_A100, 5, SWITCH),
@@ -85,6 +100,13 @@ def test_a_route_is_a_connected_walk(drawn):
         assert between in ([], [node * cluster.gpus_per_node + own]) if forwards else between == []
 
 
+def near_groups(cluster: Topology, vertices: list[int]) -> nx.Graph:
+    """A dragonfly without the groups a route does not touch: minimal routing never goes over a third one."""
+    labels = nx.get_node_attributes(cluster.graph, "label")
+    touched = {labels[v].split()[1] for v in vertices if labels[v].startswith("group")}
+    return cluster.graph.subgraph(v for v, n in labels.items() if not n.startswith("group") or n.split()[1] in touched)
+
+
 @given(pairs())
 def test_a_route_is_shortest_between_the_points_it_must_pass(drawn):
     cluster, source, target = drawn
@@ -96,6 +118,8 @@ def test_a_route_is_shortest_between_the_points_it_must_pass(drawn):
     if cluster.scale_up != "pcie" and cluster.node_of(source) == cluster.node_of(target):
         nvlink = [(a, b) for a, b, kind in graph.edges(data="kind") if kind == "nvlink"]
         graph = nx.Graph(nvlink)
+    elif isinstance(cluster.fabric, DragonflyShape):
+        graph = near_groups(cluster, vertices)
     shortest = sum(nx.shortest_path_length(graph, a, b) for a, b in pairwise(stops))
     assert len(vertices) - 1 == shortest
 
@@ -153,7 +177,7 @@ def test_graph_is_connected_and_agrees_with_the_arrays(name):
 @pytest.mark.parametrize("name", CLUSTERS)
 def test_no_switch_has_more_ports_than_its_radix(name):
     cluster, fabric = built(name), CLUSTERS[name][2]
-    if fabric is None or fabric["kind"] == "single_switch":
+    if fabric is None or fabric["kind"] != "fat_tree":
         assert "spine" not in nx.get_node_attributes(cluster.graph, "kind").values()
         return
     port = CLUSTERS[name][0]["nic"]["bandwidth"]
@@ -256,6 +280,15 @@ def test_a_check_tells_facts_and_problems():
         (PCIE_A100 | {"links": PCIE_A100["links"] | {"socket_link": None}}, 1, None, ["sockets = 2", "socket_link"]),
         (PCIE_A100 | {"gpus": 1}, 1, None, ["sockets = 2", "1 GPUs"]),
         (H100, 400, FAT_TREE | {"radix": 8}, ["cluster.nodes = 400", "fabric.radix = 8"]),
+        (H100, 8, TORUS | {"sizes": [3, 3]}, ["fabric.sizes = [3, 3] holds 9", "cluster.nodes = 8"]),
+        (H100, 8, TORUS | {"sizes": [2, 2, 2]}, ["node.nics = 8", "6 directions", "multiples of 6"]),
+        (
+            H100,
+            100,
+            DRAGONFLY | {"global_ports": 1},
+            ["cluster.nodes = 100", "25 groups", "global_ports = 1", "at most 5"],
+        ),
+        (H100 | {"nics": 80}, 2, DRAGONFLY, ["ports_per_router = 8", "10 ports", "node.nics = 80"]),
         (H100, 9, FAT_TREE | {"radix": 8, "rail_optimised": False}, ["fabric.radix = 8", "node.nics = 8"]),
     ],
 )
