@@ -15,9 +15,9 @@ def flow_hash(source: Any, target: Any, key: int) -> Any:
     Args:
         source: NIC port that sends, below 2**32.
         target: NIC port that receives, below 2**32.
-        key: distinguishes seeds and tiers; any whole number.
+        key: distinguishes seeds and tiers, below 2**32.
     """
-    return _mixed(_mixed(_mixed(key & _MASK) ^ source) ^ target)
+    return _mixed(_mixed(_mixed(key) ^ source) ^ target)
 
 
 def _mixed(x: Any) -> Any:

@@ -99,7 +99,7 @@ class TreeShape(FabricShape):
     def paths(self, source: Ints, target: Ints) -> tuple[Ints, Floats]:
         """All paths of a flow; with adaptive routing an even share on each spine, and on each core."""
         if self.routing != "adaptive" or self.spines == 0:
-            return FabricShape.paths(self, source, target)
+            return FabricShape.paths(self, source, target)  # super() fails in a class with slots
         a, b = self.leaf(source)[:, None], self.leaf(target)[:, None]
         way = np.arange(self.spines * max(self.cores, 1))
         parts = [2 * source[:, None], 2 * target[:, None] + 1, *self._over_spine(a, b, way[: self.spines], np.where)]

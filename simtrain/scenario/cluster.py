@@ -157,7 +157,8 @@ class PcieTree(Part):
     """PCIe switch to host bridge; absent: same as ``pcie``."""
     sockets: int = Field(2, ge=1, le=8)
     host: Link
-    """Host bridge and memory of one socket: what all its GPUs together can move."""
+    """Host bridge and memory of one socket: what all its GPUs together can move through memory, as copies do without
+    ``peer_to_peer`` and NICs without ``gpu_direct``."""
     socket_link: Link | None = None
     """Socket to socket (UPI, Infinity Fabric); needed with more than one socket."""
     peer_to_peer: bool = False
@@ -215,7 +216,7 @@ class FatTree(Part):
     routing: Literal["destination", "ecmp", "adaptive"] = "destination"
     """Which spine and core a flow takes: chosen by its destination (d-mod-k), by a hash of source and destination
     (ECMP; flows collide), or all of them in even parts (packet spraying)."""
-    routing_seed: int = Field(0, ge=0)
+    routing_seed: int = Field(0, ge=0, lt=2**31)
     """Seed of the hash of ``ecmp``."""
     oversubscription: float = Field(1.0, ge=1.0)
     """Downlink over uplink capacity of a leaf."""

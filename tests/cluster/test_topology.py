@@ -300,6 +300,15 @@ def test_parts_that_do_not_fit_are_refused(node, nodes, fabric, words):
     assert all(word in str(caught.value) for word in words)
 
 
+@pytest.mark.parametrize("fabric", [SWITCH, FAT_TREE, FAT_TREE | {"planes": True}, DRAGONFLY, TORUS])
+def test_a_fabric_may_have_a_single_node(fabric):
+    cluster = topology(H100, 1, fabric)
+    assert all(f.ok for f in cluster.check())
+    edges, shares = cluster.paths(np.array([0, 3]), np.array([7, 3]))
+    assert (shares.sum(axis=1) == [2.0, 0.0]).all()
+    assert edges[0].tolist() == list(cluster.route(0, 7))
+
+
 def test_names_are_refused_until_they_are_resolved():
     with pytest.raises(ScenarioError, match=r"cluster\.node = 'hgx-h100' is a name"):
         build(Cluster.model_validate({"node": "hgx-h100", "nodes": 1}))
