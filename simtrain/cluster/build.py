@@ -5,12 +5,22 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from simtrain.cluster import fat_tree, mesh, nvswitch, pcie, single_switch
+from simtrain.cluster import dragonfly, fat_tree, mesh, nvswitch, pcie, single_switch, torus
 from simtrain.cluster.fabric_shape import FabricShape
 from simtrain.cluster.node_shape import NodeShape
 from simtrain.cluster.topology import Topology
 from simtrain.errors import ScenarioError
-from simtrain.scenario.cluster import Cluster, Link, MeshLinks, Node, SingleSwitch, SwitchedLinks
+from simtrain.scenario.cluster import (
+    Cluster,
+    Dragonfly,
+    FatTree,
+    Link,
+    MeshLinks,
+    Node,
+    SingleSwitch,
+    SwitchedLinks,
+    Torus,
+)
 
 __all__ = ["build"]
 
@@ -71,16 +81,22 @@ def _fabric_shape(cluster: Cluster, node: Node) -> FabricShape | None:
     if fabric is None:
         raise ScenarioError(
             f"cluster.nodes = {cluster.nodes} needs cluster.fabric: the name of a fabric, or one written out "
-            "with kind: single_switch or fat_tree"
+            "with kind: single_switch, fat_tree, dragonfly or torus"
         )
     if node.nic is None or node.nics == 0:
         raise ScenarioError(
             f"cluster.nodes = {cluster.nodes}, but cluster.node ({node.title}) has nics = {node.nics}; "
             "in a cluster of several nodes each needs nics of at least 1, and nic (bandwidth and latency of one)"
         )
-    if isinstance(fabric, SingleSwitch):
-        return single_switch.shape(fabric, node, node.nic, cluster.nodes)
-    return fat_tree.shape(fabric, node, node.nic, cluster.nodes)
+    match fabric:
+        case SingleSwitch():
+            return single_switch.shape(fabric, node, node.nic, cluster.nodes)
+        case FatTree():
+            return fat_tree.shape(fabric, node, node.nic, cluster.nodes)
+        case Dragonfly():
+            return dragonfly.shape(fabric, node, node.nic, cluster.nodes)
+        case Torus():
+            return torus.shape(fabric, node, node.nic, cluster.nodes)
 
 
 def _nvls_bandwidth(node: Node) -> float | None:

@@ -1,4 +1,4 @@
-"""Leaf, spine and, when ports run out, core switches; rail-optimised or classic.
+"""Leaf, spine and, when ports run out, core switches; rail-optimised or classic, in one plane or one for each rail.
 
 A leaf splits its ``radix`` ports into down and up so that down / up is at least the oversubscription asked for;
 a spine does the same towards the cores.  No more spines and cores are built than the uplinks need.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from simtrain.cluster.fabric_shape import FabricShape
+from simtrain.cluster.fabric_shape import cable, port_link
 from simtrain.cluster.node_shape import nic_count
+from simtrain.cluster.tree_shape import TreeShape
 from simtrain.errors import ScenarioError
 from simtrain.scenario.cluster import FatTree, Link, Node
 
@@ -18,14 +19,17 @@ __all__ = ["shape"]
 
 @dataclass(frozen=True, slots=True)
 class _Leaves:
+    """Leaves of each plane, and how each is used."""
+
     count: int
     rails: int
+    planes: int
     nodes_per_leaf: int
     uplinks: int
     oversubscription: float
 
 
-def shape(fabric: FatTree, node: Node, nic: Link, nodes: int) -> FabricShape:
+def shape(fabric: FatTree, node: Node, nic: Link, nodes: int) -> TreeShape:
     """Shape of a fat tree.
 
     Raises:
@@ -34,40 +38,49 @@ def shape(fabric: FatTree, node: Node, nic: Link, nodes: int) -> FabricShape:
     nics = nic_count(node)
     leaves = _leaves(fabric, node, nodes)
     below, above = _split(fabric.radix, fabric.core_oversubscription)
+    in_plane = leaves.rails // leaves.planes
     tall = leaves.count > fabric.radix
-    pods = -(-leaves.count // below) if tall else 1
+    # A pod holds whole groups of rails where it can.
+    in_pod = (below // in_plane * in_plane or below) if tall else leaves.count
+    pods = -(-leaves.count // in_pod)
     if pods > fabric.radix:
         raise ScenarioError(
-            f"cluster.nodes = {nodes} needs {leaves.count} leaf switches of cluster.fabric.radix = {fabric.radix}; "
-            f"three tiers join at most {fabric.radix * below}; use fewer nodes, fewer NICs or a larger radix"
+            f"cluster.nodes = {nodes} needs {leaves.count} leaf switches of cluster.fabric.radix = {fabric.radix}"
+            f"{' in each plane' if leaves.planes > 1 else ''}; "
+            f"three tiers join at most {fabric.radix * in_pod}; use fewer nodes, fewer NICs or a larger radix"
         )
-    in_pod = min(leaves.count, below) if tall else leaves.count
     spines = 0 if leaves.count == 1 else leaves.uplinks
     if not tall and spines:
         spines = _divisor_from(leaves.uplinks, -(-leaves.count * leaves.uplinks // fabric.radix))
     cores = _divisor_from(above, -(-pods * above // fabric.radix)) if tall else 0
-    return FabricShape(
+    return TreeShape(
         nodes=nodes,
         nics=nics,
+        nic_link=port_link(node, nic, fabric.leaf_latency),
+        forwards=leaves.planes > 1 or (fabric.cross_rail == "forward" and leaves.rails > 1),
         rails=leaves.rails,
+        planes=leaves.planes,
         nodes_per_leaf=leaves.nodes_per_leaf,
         leaves=leaves.count,
-        nic_link=_link(nic, node.nics / nics, nic.latency + fabric.leaf_latency / 2),
-        leaf_link=_link(nic, leaves.uplinks / max(spines, 1), fabric.spine_latency / 2),
-        core_link=_link(nic, above / max(cores, 1), fabric.core_latency / 2),
+        leaf_link=cable(nic, leaves.uplinks / max(spines, 1), fabric.spine_latency / 2),
+        core_link=cable(nic, above / max(cores, 1), fabric.core_latency / 2),
         spines=spines,
         leaves_per_pod=in_pod,
         cores=cores,
         oversubscription=leaves.oversubscription if spines else 1.0,
+        core_oversubscription=in_pod / above if cores else 1.0,
+        routing=fabric.routing,
+        seed=fabric.routing_seed,
     )
 
 
 def _leaves(fabric: FatTree, node: Node, nodes: int) -> _Leaves:
-    nics = nic_count(node)
-    rails = nics if fabric.rail_optimised else 1
+    rails = nic_count(node) if fabric.rail_optimised else 1
+    planes = rails if fabric.planes else 1
+    in_plane = rails // planes
     ports_per_node = -(-node.nics // rails)
-    if rails == 1 and ports_per_node * nodes <= fabric.radix:
-        return _Leaves(1, 1, nodes, 0, 1.0)
+    if in_plane == 1 and ports_per_node * nodes <= fabric.radix:
+        return _Leaves(1, rails, planes, nodes, 0, 1.0)
     down, up = _split(fabric.radix, fabric.oversubscription)
     nodes_per_leaf = down // ports_per_node
     if nodes_per_leaf == 0:
@@ -77,7 +90,8 @@ def _leaves(fabric: FatTree, node: Node, nodes: int) -> _Leaves:
             "rail_optimised: true"
         )
     groups = -(-nodes // nodes_per_leaf)
-    return _Leaves(groups * rails, rails, nodes_per_leaf, up, nodes_per_leaf * ports_per_node / up)
+    down_rate = nodes_per_leaf * node.nics / rails
+    return _Leaves(groups * in_plane, rails, planes, nodes_per_leaf, up, down_rate / up)
 
 
 def _split(radix: int, oversubscription: float) -> tuple[int, int]:
@@ -89,7 +103,3 @@ def _split(radix: int, oversubscription: float) -> tuple[int, int]:
 def _divisor_from(total: int, least: int) -> int:
     """The smallest divisor of ``total`` that is at least ``least``."""
     return next(d for d in range(max(least, 1), total + 1) if total % d == 0)
-
-
-def _link(nic: Link, width: float, latency_s: float) -> Link:
-    return nic.model_copy(update={"bandwidth": nic.bandwidth * width, "latency": latency_s, "flow_bandwidth": None})

@@ -16,7 +16,7 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from simtrain.cluster.fabric_shape import FabricShape
+from simtrain.cluster.fabric_shape import FabricShape, Finding
 from simtrain.cluster.node_shape import NodeShape
 from simtrain.errors import LayoutError
 from simtrain.quantities import format_quantity
@@ -76,7 +76,7 @@ class Topology:
         return gpu // self.node.gpus
 
     def route(self, source: int, target: int) -> tuple[int, ...]:
-        """Directed edges from one GPU to another, in order; always the same for the same pair.
+        """Directed edges of one path from one GPU to another, in order; always the same for the same pair.
 
         Raises:
             LayoutError: a GPU that the cluster does not have.
@@ -98,10 +98,12 @@ class Topology:
         if self.fabric is None:
             raise LayoutError(f"no route from GPU {source} to GPU {target}: the cluster has no fabric")
         first = self.nodes * edges
-        ports = node_a * self.node.nics + own_nic[local_a], node_b * self.node.nics + own_nic[local_b]
+        forwarded = self.fabric.forwards and own_nic[local_a] != own_nic[local_b]
+        leaver, handed = (local_b, to_gpu[local_a][local_b]) if forwarded else (local_a, [])
+        ports = node_a * self.node.nics + own_nic[leaver], node_b * self.node.nics + own_nic[local_b]
         between = self.fabric.path(*ports, lambda condition, a, b: a if condition else b)
         return (
-            *[e + node_a * edges for e in to_nic[local_a]],
+            *[e + node_a * edges for e in (*handed, *to_nic[leaver])],
             *[e + first for e in between if e >= 0],
             *[e + node_b * edges for e in from_nic[local_b]],
         )
@@ -115,26 +117,66 @@ class Topology:
         return to_gpu, to_nic, from_nic, node.nic_of_gpu.tolist()
 
     def routes(self, source: Ints, target: Ints) -> Ints:
-        """:meth:`route` of many pairs at once: (pairs, hops) directed edges, padded with -1."""
+        """:meth:`route` of many pairs at once: (pairs, hops) directed edges, in order, padded with -1.
+
+        Raises:
+            LayoutError: a GPU that the cluster does not have.
+        """
+        ways = self._ways(source, target)
+        if self.fabric is None or ways.inside.all():
+            return ways.near
+        between = np.stack(self.fabric.path(*ways.ports, np.where), axis=1)
+        return ways.joined(self._in_fabric(between))
+
+    def paths(self, source: Ints, target: Ints) -> tuple[Ints, Floats]:
+        """All edges that the bytes of each pair are spread over, and how.
+
+        Where a pair has s equal ways, each carries 1/s; edges times shares add up to what each link carries, and
+        latencies times shares to the mean latency.  With adaptive routing a pair crosses many edges, and the arrays
+        are wide: ask for large numbers of pairs in parts.
+
+        Returns:
+            (pairs, hops) directed edges, padded with -1, and (pairs, hops) shares of the pair's bytes, 0 for padding.
+
+        Raises:
+            LayoutError: a GPU that the cluster does not have.
+        """
+        ways = self._ways(source, target)
+        if self.fabric is None or ways.inside.all():
+            return ways.near, (ways.near >= 0).astype(np.float64)
+        between, spread = self.fabric.paths(*ways.ports)
+        edges = ways.joined(self._in_fabric(between))
+        shares = (edges >= 0).astype(np.float64)
+        first = ways.leave.shape[1]
+        columns = slice(first, first + spread.shape[1])
+        shares[:, columns] = np.where(ways.inside[:, None], shares[:, columns], spread)
+        return edges, shares
+
+    def _ways(self, source: Ints, target: Ints) -> _Ways:
+        """What leads to and from the fabric, for each pair."""
+        for gpus in (source, target):
+            if gpus.size and not (gpus.min() >= 0 and gpus.max() < self.gpus):
+                raise LayoutError(
+                    f"no route between GPUs {gpus.min()} and {gpus.max()}: the cluster has GPUs 0 to {self.gpus - 1}"
+                )
         node, edges = self.node, 2 * len(self.node.links)
-        node_a, local_a = np.divmod(source, node.gpus)
-        node_b, local_b = np.divmod(target, node.gpus)
-        inside = (node_a == node_b)[:, None]
-        near = _shifted(node.gpu_to_gpu[local_a, local_b], node_a * edges)
-        if self.fabric is None or inside.all():
-            return near
-        ports = node_a * node.nics + node.nic_of_gpu[local_a], node_b * node.nics + node.nic_of_gpu[local_b]
-        between = np.stack(self.fabric.path(*ports, np.where), axis=1)
-        far = np.concatenate(
-            [
-                _shifted(node.gpu_to_nic[local_a], node_a * edges),
-                np.where(between >= 0, between + self.nodes * edges, -1),
-                _shifted(node.nic_to_gpu[local_b], node_b * edges),
-            ],
-            axis=1,
-        )
-        width = max(near.shape[1], far.shape[1])
-        return np.where(inside, _widened(near, width), _widened(far, width))
+        node_a, a = np.divmod(source, node.gpus)
+        node_b, b = np.divmod(target, node.gpus)
+        near = _shifted(node.gpu_to_gpu[a, b], node_a * edges)
+        if self.fabric is None:
+            nothing = near[:, :0]
+            return _Ways(node_a == node_b, near, nothing, nothing, (node_a, node_b))
+        own = node.nic_of_gpu
+        forwarded = self.fabric.forwards & (own[a] != own[b])
+        leave = _shifted(node.gpu_to_nic[np.where(forwarded, b, a)], node_a * edges)
+        if self.fabric.forwards:
+            leave = np.concatenate([np.where(forwarded[:, None], near, -1), leave], axis=1)
+        enter = _shifted(node.nic_to_gpu[b], node_b * edges)
+        ports = node_a * node.nics + own[np.where(forwarded, b, a)], node_b * node.nics + own[b]
+        return _Ways(node_a == node_b, near, leave, enter, ports)
+
+    def _in_fabric(self, edges: Ints) -> Ints:
+        return np.where(edges >= 0, edges + self.nodes * 2 * len(self.node.links), -1)
 
     def latency(self, route: Iterable[int]) -> float:
         """Seconds until the first byte has crossed a route."""
@@ -199,32 +241,42 @@ class Topology:
         return found if self.fabric is None else found + self._check_fabric(self.fabric)
 
     def _check_fabric(self, fabric: FabricShape) -> list[Finding]:
-        tiers = [count * link.bandwidth * link.efficiency / 2 for count, link in fabric.links() if count]
-        one_leaf_group = fabric.nodes <= fabric.nodes_per_leaf
-        bisection = tiers[0] if one_leaf_group else min(tiers)
-        per_gpu = tiers[0] * 2 / self.gpus
+        nic = fabric.nic_link
+        per_gpu = fabric.ports * nic.bandwidth * nic.efficiency / self.gpus
         ends_at_nic = np.isin(self.ends[:, 1], np.unique(self.ends[self.edge_kind[::2] == "nic", 0]))
         slot = float(self.edge_line_rate[::2][ends_at_nic].min())
-        nic = fabric.nic_link.bandwidth
         return [
             Finding("network per GPU", format_quantity(per_gpu, "bandwidth")),
-            Finding("bisection", format_quantity(bisection, "bandwidth")),
-            Finding("oversubscription", f"{fabric.oversubscription:.3g} : 1"),
+            *fabric.facts(),
             Finding(
                 "NIC in its PCIe slot",
-                f"{format_quantity(nic, 'bandwidth')} in {format_quantity(slot, 'bandwidth')}",
-                slot >= nic,
+                f"{format_quantity(nic.bandwidth, 'bandwidth')} in {format_quantity(slot, 'bandwidth')}",
+                slot >= nic.bandwidth,
             ),
         ]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of a check: ``ok`` is False where something is wrong."""
+class _Ways:
+    """Parts of the paths of many pairs, each (pairs, hops) directed edges padded with -1.
 
-    name: str
-    value: str
-    ok: bool = True
+    Attributes:
+        inside: (pairs,) both GPUs are in one node, and ``near`` is the whole path.
+        leave, enter: otherwise, from the GPU to its NIC and from the other NIC to its GPU.
+        ports: the two NIC ports, each (pairs,).
+    """
+
+    inside: NDArray[np.bool_]
+    near: Ints
+    leave: Ints
+    enter: Ints
+    ports: tuple[Ints, Ints]
+
+    def joined(self, between: Ints) -> Ints:
+        """Whole paths, given what lies between the NICs."""
+        far = np.concatenate([self.leave, between, self.enter], axis=1)
+        width = max(self.near.shape[1], far.shape[1])
+        return np.where(self.inside[:, None], _widened(self.near, width), _widened(far, width))
 
 
 def _unpadded(route: list[int]) -> list[int]:

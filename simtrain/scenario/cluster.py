@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, Strict, StrictInt, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from simtrain.quantities import Bytes, BytesPerSecond, FlopsPerSecond, Seconds, Usd, UsdPerHour, Watts
@@ -15,6 +15,7 @@ __all__ = [
     "CollectiveSoftware",
     "Contention",
     "Device",
+    "Dragonfly",
     "Fabric",
     "FatTree",
     "HeldSms",
@@ -27,6 +28,7 @@ __all__ = [
     "PcieTree",
     "SingleSwitch",
     "SwitchedLinks",
+    "Torus",
 ]
 
 Share = Annotated[float, Field(gt=0, le=1.5)]
@@ -157,7 +159,8 @@ class PcieTree(Part):
     """PCIe switch to host bridge; absent: same as ``pcie``."""
     sockets: int = Field(2, ge=1, le=8)
     host: Link
-    """Host bridge and memory of one socket: what all its GPUs together can move."""
+    """Host bridge and memory of one socket: what all its GPUs together can move through memory, as copies do without
+    ``peer_to_peer`` and NICs without ``gpu_direct``."""
     socket_link: Link | None = None
     """Socket to socket (UPI, Infinity Fabric); needed with more than one socket."""
     peer_to_peer: bool = False
@@ -207,6 +210,16 @@ class FatTree(Part):
     """Ports of one switch."""
     rail_optimised: bool = True
     """NIC i of every node in a pod on the same leaf; otherwise all NICs of a node on one leaf."""
+    planes: bool = False
+    """Each rail is a tree of its own that shares no switch with the others; needs ``rail_optimised``."""
+    cross_rail: Literal["spine", "forward"] = "spine"
+    """How a GPU reaches another rail: over a spine, or by way of the GPU of its node that is on that rail (what NCCL
+    calls PXN), which needs ``rail_optimised``. With ``planes`` always the latter: there is no other way."""
+    routing: Literal["destination", "ecmp", "adaptive"] = "destination"
+    """Which spine and core a flow takes: chosen by its destination (d-mod-k), by a hash of source and destination
+    (ECMP; flows collide), or all of them in even parts (packet spraying)."""
+    routing_seed: int = Field(0, ge=0, lt=2**31)
+    """Seed of the hash of ``ecmp``."""
     oversubscription: float = Field(1.0, ge=1.0)
     """Downlink over uplink capacity of a leaf."""
     core_oversubscription: float = Field(1.0, ge=1.0)
@@ -221,8 +234,52 @@ class FatTree(Part):
     """Switches, optics and cables of all tiers, per node port."""
     source: str = ""
 
+    @model_validator(mode="after")
+    def _has_rails(self) -> Self:
+        keys = [key for key, asked in (("planes", self.planes), ("cross_rail", self.cross_rail == "forward")) if asked]
+        if keys and not self.rail_optimised:
+            value = str(getattr(self, keys[0])).lower()
+            message = f"{keys[0]} = {value} needs rails: set rail_optimised to true, or leave {keys[0]} out"
+            raise PydanticCustomError("impossible", "{message}", {"message": message})
+        return self
 
-Fabric = Annotated[SingleSwitch | FatTree, Field(discriminator="kind")]
+
+class Dragonfly(Part):
+    """Groups of fully connected routers, and cables between every two groups; minimal routing."""
+
+    kind: Literal["dragonfly"] = "dragonfly"
+    ports_per_router: int = Field(ge=1)
+    """Ports of a router for NICs."""
+    routers_per_group: int = Field(ge=1)
+    """Routers of a group, each with a cable to every other."""
+    global_ports: int = Field(ge=1)
+    """Ports of a router for cables to other groups, which share those of a whole group equally."""
+    router_latency: Seconds
+    """Through one router."""
+    local_latency: Seconds
+    """Added by a hop to another router of the group."""
+    global_latency: Seconds
+    """Added by the hop to another group."""
+    price_per_port: Usd = 0.0
+    """Routers, optics and cables, per node port."""
+    source: str = ""
+
+
+class Torus(Part):
+    """Nodes on a grid that closes on itself, their NICs being its links; dimension-ordered routing."""
+
+    kind: Literal["torus"] = "torus"
+    sizes: Annotated[tuple[Annotated[StrictInt, Field(ge=1)], ...], Strict(False)] = ()
+    """Nodes along each dimension; absent: two dimensions, as equal as the number of nodes allows. The NICs of a
+    node are shared by two directions for each dimension."""
+    hop_latency: Seconds
+    """From a node to its neighbour."""
+    price_per_port: Usd = 0.0
+    """Optics and cables, per node port."""
+    source: str = ""
+
+
+Fabric = Annotated[SingleSwitch | FatTree | Dragonfly | Torus, Field(discriminator="kind")]
 
 
 class CollectiveSoftware(Part):

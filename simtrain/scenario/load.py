@@ -22,7 +22,8 @@ __all__ = ["Source", "dump", "load", "load_cluster", "load_study", "scenario_sch
 Source = str | Path | Mapping[str, Any]
 P = TypeVar("P", bound=Part)
 
-_NAMED = ("Cluster", "Node", "Device", "KernelTable", "SingleSwitch", "FatTree", "Workload", "Model")
+_FABRICS = ("SingleSwitch", "FatTree", "Dragonfly", "Torus")
+_NAMED = ("Cluster", "Node", "Device", "KernelTable", *_FABRICS, "Workload", "Model")
 
 
 def load(source: Source, *overrides: str) -> Scenario:
@@ -57,7 +58,7 @@ def load_cluster(source: Source, *overrides: str) -> Cluster:
     if "cluster" in document:
         raise ScenarioError(f"{document.origin.label} is a scenario, not a cluster; give what its key 'cluster' names")
     followed = follow("cluster", document, document.origin)
-    return _validate(Cluster, finish("cluster", changes.apply(followed, overrides)))
+    return _validate(Cluster, finish("cluster", changes.apply(followed, overrides, "cluster")))
 
 
 def load_study(source: Source, *overrides: str) -> tuple[Study, list[Scenario]]:

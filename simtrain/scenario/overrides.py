@@ -29,8 +29,8 @@ def parse(text: str) -> tuple[str, Any]:
         raise ScenarioError(f"{LABEL}: {keys.strip()} = {value!r} is not a YAML value ({error})") from None
 
 
-def put(document: Document, path: str, value: Any, origin: Origin) -> Document:
-    """``document`` of a scenario with ``value`` at the key path ``a.b.c``; parts given by name are opened.
+def put(document: Document, path: str, value: Any, origin: Origin, kind: str = "scenario") -> Document:
+    """``document`` of a ``kind`` with ``value`` at the key path ``a.b.c``; parts given by name are opened.
 
     Raises:
         ScenarioError: an empty key.
@@ -40,11 +40,11 @@ def put(document: Document, path: str, value: Any, origin: Origin) -> Document:
         raise ScenarioError(f"{origin.label}: {path!r} is not a key path, for example layout.tp")
     for key in reversed(keys):
         value = {key: value}
-    return merge("scenario", document, Document.wrap(value, origin))
+    return merge(kind, document, Document.wrap(value, origin))
 
 
-def apply(document: Document, overrides: Iterable[str]) -> Document:
-    """``document`` of a scenario with every override applied, in the order given."""
+def apply(document: Document, overrides: Iterable[str], kind: str = "scenario") -> Document:
+    """``document`` of a ``kind`` with every override applied, in the order given."""
     for text in overrides:
-        document = put(document, *parse(text), Origin(LABEL))
+        document = put(document, *parse(text), Origin(LABEL), kind)
     return document

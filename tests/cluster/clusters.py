@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from simtrain.cluster.build import build
 from simtrain.cluster.topology import Topology
 from simtrain.scenario.cluster import Cluster
 
-__all__ = ["A100", "B200", "FAT_TREE", "H100", "H800", "PCIE_4090", "PCIE_A100", "SWITCH", "topology"]
+__all__ = [
+    "A100",
+    "B200",
+    "DRAGONFLY",
+    "FAT_TREE",
+    "H100",
+    "H800",
+    "PCIE_4090",
+    "PCIE_A100",
+    "SWITCH",
+    "TORUS",
+    "loads",
+    "topology",
+]
 
 FAT_TREE = {
     "kind": "fat_tree",
@@ -18,6 +33,16 @@ FAT_TREE = {
     "core_latency": "2 us",
 }
 SWITCH = {"kind": "single_switch", "latency": "0.2 us"}
+DRAGONFLY = {
+    "kind": "dragonfly",
+    "ports_per_router": 8,
+    "routers_per_group": 4,
+    "global_ports": 9,
+    "router_latency": "0.35 us",
+    "local_latency": "0.35 us",
+    "global_latency": "0.6 us",
+}
+TORUS = {"kind": "torus", "hop_latency": "0.1 us"}
 
 
 def _link(bandwidth: str, latency: str, efficiency: float = 1.0, **more: Any) -> dict[str, Any]:
@@ -65,3 +90,9 @@ def topology(node: dict[str, Any], nodes: int = 1, fabric: dict[str, Any] | None
     if nodes > 1 and fabric is None:
         fabric = FAT_TREE
     return build(Cluster.model_validate({"node": document, "nodes": nodes, "fabric": fabric}))
+
+
+def loads(cluster: Topology, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Bytes on every directed edge when each pair sends one."""
+    edges, shares = cluster.paths(source, target)
+    return np.bincount(edges[edges >= 0], weights=shares[edges >= 0], minlength=len(cluster.edge_bandwidth))

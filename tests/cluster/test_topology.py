@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simtrain.cluster.build import build
+from simtrain.cluster.dragonfly import DragonflyShape
 from simtrain.cluster.topology import Topology
 from simtrain.errors import InputError, LayoutError, ScenarioError
 from simtrain.scenario.cluster import Cluster
-from tests.cluster.clusters import FAT_TREE, H100, PCIE_4090, PCIE_A100, SWITCH, topology
+from tests.cluster.clusters import DRAGONFLY, FAT_TREE, H100, PCIE_4090, PCIE_A100, SWITCH, TORUS, topology
 
 MESH = H100 | {"links": {"kind": "mesh", "pair": H100["links"]["gpu"], "pcie": H100["links"]["pcie"]}}
 BELOW_SWITCHES = PCIE_A100 | {"links": PCIE_A100["links"] | {"gpus_per_switch": 2}, "nics": 4}
@@ -26,6 +27,30 @@ CLUSTERS: dict[str, tuple[dict[str, Any], int, dict[str, Any] | None]] = {
     "nvswitch on a rail-optimised tree": (H100, 70, FAT_TREE),
     "nvswitch on a classic tree": (H100, 40, FAT_TREE | {"rail_optimised": False, "oversubscription": 2.0}),
     "nvswitch on three tiers": (H100, 16, FAT_TREE | {"radix": 8}),
+    "hashed ways": (H100, 40, FAT_TREE | {"routing": "ecmp", "routing_seed": 3}),
+    "hashed ways on three tiers": (H100, 16, FAT_TREE | {"radix": 8, "routing": "ecmp"}),
+    "all ways at once": (H100, 40, FAT_TREE | {"routing": "adaptive"}),
+    "all ways on three tiers": (H100, 16, FAT_TREE | {"radix": 8, "routing": "adaptive"}),
+    "planes": (H100, 70, FAT_TREE | {"planes": True}),
+    "planes of one leaf": (H100, 3, FAT_TREE | {"planes": True}),
+    "planes of three tiers": (H100, 34, FAT_TREE | {"radix": 8, "planes": True, "routing": "adaptive"}),
+    "planes for two GPUs each": (H100 | {"nics": 4}, 40, FAT_TREE | {"planes": True}),
+    "rails reached inside the node": (H100, 40, FAT_TREE | {"cross_rail": "forward"}),
+    "pods of uneven tiers": (H100, 30, FAT_TREE | {"radix": 20, "oversubscription": 3.0, "core_oversubscription": 4.0}),
+    "dragonfly": (H100, 36, DRAGONFLY),
+    "dragonfly of one way between groups": (
+        H100 | {"nics": 1},
+        100,
+        DRAGONFLY | {"routers_per_group": 3, "global_ports": 2},
+    ),
+    "dragonfly of two groups": (H100, 8, DRAGONFLY | {"global_ports": 5}),
+    "dragonfly of one group": (H100, 3, DRAGONFLY),
+    "dragonfly of bundled ports": (H100 | {"nics": 16}, 12, DRAGONFLY),
+    "torus": (H100, 35, TORUS | {"sizes": [5, 7]}),
+    "torus of even sizes": (H100 | {"nics": 6}, 48, TORUS | {"sizes": [2, 4, 6]}),
+    "torus sized by itself": (H100, 12, TORUS),
+    "ring of two": (H100, 2, TORUS),
+    "ring": (PCIE_A100 | {"nics": 2}, 7, TORUS | {"sizes": [7]}),
     "mesh": (MESH, 3, SWITCH),
     "two ports per GPU": (H100 | {"nics": 16}, 40, FAT_TREE),
     "pcie with peer-to-peer": (PCIE_A100, 5, SWITCH),
@@ -69,7 +94,17 @@ def test_a_route_is_a_connected_walk(drawn):
         assert vertices == []
     else:
         assert (vertices[0], vertices[-1]) == (source, target)
-        assert "gpu" not in [cluster.graph.nodes[v]["kind"] for v in vertices[1:-1]]
+        between = [v for v in vertices[1:-1] if cluster.graph.nodes[v]["kind"] == "gpu"]
+        forwards = cluster.fabric is not None and cluster.fabric.forwards
+        node, own = cluster.node_of(source), target % cluster.gpus_per_node
+        assert between in ([], [node * cluster.gpus_per_node + own]) if forwards else between == []
+
+
+def near_groups(cluster: Topology, vertices: list[int]) -> nx.Graph:
+    """A dragonfly without the groups a route does not touch: minimal routing never goes over a third one."""
+    labels = nx.get_node_attributes(cluster.graph, "label")
+    touched = {labels[v].split()[1] for v in vertices if labels[v].startswith("group")}
+    return cluster.graph.subgraph(v for v, n in labels.items() if not n.startswith("group") or n.split()[1] in touched)
 
 
 @given(pairs())
@@ -78,11 +113,13 @@ def test_a_route_is_shortest_between_the_points_it_must_pass(drawn):
     vertices = walk(cluster, cluster.route(source, target))
     if source == target:
         return
-    stops = [v for v in vertices if v in (source, target) or cluster.graph.nodes[v]["kind"] in ("nic", "memory")]
+    stops = [v for v in vertices if cluster.graph.nodes[v]["kind"] in ("gpu", "nic", "memory")]
     graph = cluster.graph
     if cluster.scale_up != "pcie" and cluster.node_of(source) == cluster.node_of(target):
         nvlink = [(a, b) for a, b, kind in graph.edges(data="kind") if kind == "nvlink"]
         graph = nx.Graph(nvlink)
+    elif isinstance(cluster.fabric, DragonflyShape):
+        graph = near_groups(cluster, vertices)
     shortest = sum(nx.shortest_path_length(graph, a, b) for a, b in pairwise(stops))
     assert len(vertices) - 1 == shortest
 
@@ -93,6 +130,27 @@ def test_many_routes_at_once_are_the_single_ones(drawn):
     rows = cluster.routes(np.array([source, target]), np.array([target, source]))
     for row, pair in zip(rows.tolist(), [(source, target), (target, source)], strict=True):
         assert tuple(edge for edge in row if edge >= 0) == cluster.route(*pair)
+
+
+@given(pairs())
+def test_the_bytes_of_a_pair_flow_from_its_source_to_its_target(drawn):
+    cluster, source, target = drawn
+    edges, shares = cluster.paths(np.array([source, target]), np.array([target, source]))
+    assert edges.shape == shares.shape
+    assert ((edges >= 0) == (shares > 0)).all()
+    for row, share, a, b in ((edges[0], shares[0], source, target), (edges[1], shares[1], target, source)):
+        chosen = row >= 0
+        ends = np.where(row[chosen, None] % 2, cluster.ends[row[chosen] // 2, ::-1], cluster.ends[row[chosen] // 2])
+        balance = np.zeros(len(cluster.graph))
+        np.add.at(balance, ends[:, 0], share[chosen])
+        np.add.at(balance, ends[:, 1], -share[chosen])
+        expected = np.zeros_like(balance)
+        expected[a] += 1.0
+        expected[b] -= 1.0
+        assert balance == pytest.approx(expected)
+        assert set(cluster.route(a, b)) <= set(row[chosen].tolist())
+        latency = (cluster.edge_latency[row[chosen]] * share[chosen]).sum()
+        assert latency == pytest.approx(cluster.latency(cluster.route(a, b)))
 
 
 @given(pairs())
@@ -119,7 +177,7 @@ def test_graph_is_connected_and_agrees_with_the_arrays(name):
 @pytest.mark.parametrize("name", CLUSTERS)
 def test_no_switch_has_more_ports_than_its_radix(name):
     cluster, fabric = built(name), CLUSTERS[name][2]
-    if fabric is None or fabric["kind"] == "single_switch":
+    if fabric is None or fabric["kind"] != "fat_tree":
         assert "spine" not in nx.get_node_attributes(cluster.graph, "kind").values()
         return
     port = CLUSTERS[name][0]["nic"]["bandwidth"]
@@ -222,6 +280,15 @@ def test_a_check_tells_facts_and_problems():
         (PCIE_A100 | {"links": PCIE_A100["links"] | {"socket_link": None}}, 1, None, ["sockets = 2", "socket_link"]),
         (PCIE_A100 | {"gpus": 1}, 1, None, ["sockets = 2", "1 GPUs"]),
         (H100, 400, FAT_TREE | {"radix": 8}, ["cluster.nodes = 400", "fabric.radix = 8"]),
+        (H100, 8, TORUS | {"sizes": [3, 3]}, ["fabric.sizes = [3, 3] holds 9", "cluster.nodes = 8"]),
+        (H100, 8, TORUS | {"sizes": [2, 2, 2]}, ["node.nics = 8", "6 directions", "multiples of 6"]),
+        (
+            H100,
+            100,
+            DRAGONFLY | {"global_ports": 1},
+            ["cluster.nodes = 100", "25 groups", "global_ports = 1", "at most 5"],
+        ),
+        (H100 | {"nics": 80}, 2, DRAGONFLY, ["ports_per_router = 8", "10 ports", "node.nics = 80"]),
         (H100, 9, FAT_TREE | {"radix": 8, "rail_optimised": False}, ["fabric.radix = 8", "node.nics = 8"]),
     ],
 )
@@ -233,6 +300,15 @@ def test_parts_that_do_not_fit_are_refused(node, nodes, fabric, words):
     assert all(word in str(caught.value) for word in words)
 
 
+@pytest.mark.parametrize("fabric", [SWITCH, FAT_TREE, FAT_TREE | {"planes": True}, DRAGONFLY, TORUS])
+def test_a_fabric_may_have_a_single_node(fabric):
+    cluster = topology(H100, 1, fabric)
+    assert all(f.ok for f in cluster.check())
+    edges, shares = cluster.paths(np.array([0, 3]), np.array([7, 3]))
+    assert (shares.sum(axis=1) == [2.0, 0.0]).all()
+    assert edges[0].tolist() == list(cluster.route(0, 7))
+
+
 def test_names_are_refused_until_they_are_resolved():
     with pytest.raises(ScenarioError, match=r"cluster\.node = 'hgx-h100' is a name"):
         build(Cluster.model_validate({"node": "hgx-h100", "nodes": 1}))
@@ -242,6 +318,10 @@ def test_names_are_refused_until_they_are_resolved():
 
 
 def test_a_gpu_that_does_not_exist_has_no_route():
+    cluster = topology(PCIE_4090)
     with pytest.raises(LayoutError, match="0 to 7"):
-        topology(PCIE_4090).route(0, 8)
+        cluster.route(0, 8)
+    for ask in (cluster.routes, cluster.paths):
+        with pytest.raises(LayoutError, match="0 to 7"):
+            ask(np.array([0]), np.array([-1]))
     assert issubclass(LayoutError, InputError)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from simtrain.errors import ScenarioError
-from simtrain.scenario.load import dump, load, load_study, scenario_schema
+from simtrain.scenario.load import dump, load, load_cluster, load_study, scenario_schema
 
 
 def _split(scenario: dict[str, Any], write) -> None:
@@ -38,6 +38,14 @@ def test_the_loaded_scenario_holds_no_references(scenario, write):
     loaded = load("main.yaml")
     assert loaded.cluster.node.device.kernels.gemm.compute == 0.7
     assert loaded.workload.model.layers == 8
+
+
+def test_overrides_of_a_cluster_reach_into_its_named_parts(scenario, write):
+    _split(scenario, write)
+    cluster = load_cluster("cluster.yaml", "node.nics=4", "node.device.memory=1 GB", "fabric.latency=2 us")
+    assert cluster.node.nics == 4
+    assert cluster.node.device.memory == 1e9
+    assert cluster.fabric.latency == 2e-6
 
 
 def test_a_scenario_survives_dumping_and_loading(scenario, write):
