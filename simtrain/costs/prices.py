@@ -27,6 +27,7 @@ class Priced:
         latency_s, work_s: fixed time, then time at rate 1; useful_s: its FLOPs at the dense peak.
         kind: kernel class or collective.
         cost: the kernel time or collective price behind it, for explanations; None for host time.
+        after: operators of the same layer that it waits for, see :class:`simtrain.model.operators.Kernel`.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Priced:
     bytes: float
     cost: KernelTime | CollectivePrice | None
     kind: str
+    after: tuple[str, ...] = ()
 
     @property
     def kernel(self) -> bool:
@@ -62,12 +64,19 @@ class PriceList:
 
     def operators(self, operators: Iterable[Operator], layer: int) -> list[Priced]:
         """Price a layer's operators in their order."""
-        return [
-            self.kernel(op, layer)
-            if isinstance(op, Kernel)
-            else self.exchange(op.name, op.stream, op.collective, op.bytes, layer, part=op.part, recompute=op.recompute)
-            for op in operators
-        ]
+        return [replace(self._operator(op, layer), after=op.after) for op in operators]
+
+    def _operator(self, op: Operator, layer: int) -> Priced:
+        if isinstance(op, Kernel):
+            return self.kernel(op, layer)
+        size_bytes = op.bytes if op.of_bytes is None else op.of_bytes
+        whole = self.exchange(
+            op.name, op.stream, op.collective, size_bytes, layer, part=op.part, recompute=op.recompute
+        )
+        if op.of_bytes is None:
+            return whole
+        latency_s, work_s = whole.latency_s if op.first else 0.0, whole.work_s * (op.bytes / op.of_bytes)
+        return replace(whole, latency_s=latency_s, work_s=work_s, bytes=op.bytes)
 
     def kernel(self, kernel: Kernel, layer: int = -1) -> Priced:
         """Price one kernel."""

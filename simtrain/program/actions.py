@@ -65,7 +65,7 @@ class BlockMaker:
         return -1 if target == self._rank(stage, microbatch) else target
 
     def _make(self, flows: tuple[tuple[Action, int, int, int], ...]) -> Block:
-        """Two flows of one block take turns at every exchange, so that one computes while the other communicates."""
+        """Two flows of one block take turns, so that one computes while the other communicates."""
         halves = tuple(Half(_PARTS[action][0], stage) for action, stage, _, _ in flows)
         writer = BlockWriter(flows[0][2], self.names, self.flows, halves)
         turns = [
@@ -77,11 +77,19 @@ class BlockMaker:
         return writer.block()
 
     def _write(self, writer: BlockWriter, half: Half, action: Action, target: int) -> Iterator[None]:
-        """Write one flow; yields after each exchange."""
+        """Write one flow; yields where the other flow of the block has its turn.
+
+        That is after each exchange, and with experts on other ranks after each dispatch and combine.  The backward
+        opens, so that its first combine runs beside the forward's attention, the forward's dispatch beside the
+        backward of the experts, and so on: the order of Megatron-LM's ``overlap_moe_expert_parallel_comm``.
+        """
         source = self.step.forward if action is Action.F else self.step.backward
         operators = [op for op in source[half.stage] if op.part in _PARTS[action]] or [_nothing(half.part)]
         host = self._host(writer, half) if self.hosted(half) else -1
         reduces = self.zero >= 2 and action in (Action.B, Action.W)
+        turns = {"ep"} if any(op.stream == "ep" for op in operators) else {"tp", "cp"}
+        if action is Action.F:
+            yield
         for layer, group in groupby(operators, key=lambda op: op.layer):
             extra = [*self._gather(writer, half, layer), host] if action is not Action.W else []
             if reduces and half.layer_end:  # behind the next gather, which the next layer waits for
@@ -90,7 +98,7 @@ class BlockMaker:
                 written = writer.follow(half, op, extra)
                 half.exit = written if op.part != "W" or action is Action.W else half.exit
                 extra, host = [], -1
-                if not op.kernel:
+                if op.stream in turns:
                     yield
         if reduces:
             self._reduce(writer, half, [*half.layer_end][-1])

@@ -56,7 +56,9 @@ class Half:
         part: F, I (also a full backward) or W; stage: whose.
         entry: the operation that waits for the input.
         exit: the operation after which the output is there (the send, where there is one).
-        last: the layer operation written last.
+        last: the layer operation written last; after the last one of a layer nothing else of it is under way.
+        ends: layer operations that none has waited for yet.
+        named: operations of the layer being written, by name.
         gathers: weight gathers of the first two layers, and which of the two: they may start while the block
             before this one runs.
         layer_end: last operation of each layer.
@@ -67,6 +69,8 @@ class Half:
     entry: int = -1
     exit: int = -1
     last: int = -1
+    ends: list[int] = field(default_factory=list)
+    named: dict[str, int] = field(default_factory=dict)
     gathers: list[tuple[int, int]] = field(default_factory=list)
     layer_end: dict[int, int] = field(default_factory=dict)
 
@@ -104,8 +108,8 @@ class Block:
 class BlockWriter:
     """Writes one block on one rank; operations of one stream run in the order written.
 
-    Each operation of a half follows the one before it: on the same lane by its place in the FIFO, across lanes by a
-    dependency.
+    Each operation of a half waits for those it names, or for all open ends: on its own lane by its place in the FIFO,
+    across lanes by a dependency.
     """
 
     rank: int
@@ -155,20 +159,26 @@ class BlockWriter:
         return (self.rank if rank is None else rank) * STREAMS + stream
 
     def follow(self, half: Half, priced: Priced, extra: Sequence[int] = ()) -> int:
-        """Append a layer operator right after the one before it in the data flow of ``half``."""
-        stream = _STREAM[priced.stream]
-        lane = self.lane(stream)
-        crossing = half.last >= 0 and self.lanes[half.last] != [lane]
-        phase = Phase.RECOMPUTE if priced.recompute else _PHASE[priced.part]
+        """Append a layer operator and make it wait for what comes before it in the data flow of ``half``.
+
+        Where none of the operators it names are in this half, because the other part of a split backward runs them,
+        it waits for all open ends.
+        """
+        if priced.layer not in half.layer_end:
+            half.named.clear()
+        lane = [self.lane(_STREAM[priced.stream])]
+        waits = [half.named[name] for name in priced.after if name in half.named] or half.ends
         op = self.add(
             priced,
-            phase,
-            [lane],
-            [*([half.last] if crossing else []), *extra],
+            Phase.RECOMPUTE if priced.recompute else _PHASE[priced.part],
+            lane,
+            [*(other for other in waits if self.lanes[other] != lane), *extra],
             bucket=_bucket(priced),
             scope="local" if priced.kernel else priced.stream,
             half=half,
         )
+        half.ends = [*(other for other in half.ends if other not in waits and self.lanes[other] != lane), op]
+        half.named[priced.name] = op
         half.entry = op if half.entry < 0 else half.entry
         half.last = half.layer_end[priced.layer] = op
         return op
