@@ -124,7 +124,18 @@ Written by `make figures` from the schema (`simtrain schema`); do not edit. A bl
 """
 
 _SECTIONS = (
-    *("Scenario", "Workload", "Layout", "Money", "Cluster", "CollectiveSoftware", "SingleSwitch", "FatTree", "Node"),
+    *(
+        "Scenario",
+        "Workload",
+        "ExpertRouting",
+        "Layout",
+        "Money",
+        "Cluster",
+        "CollectiveSoftware",
+        "SingleSwitch",
+        "FatTree",
+        "Node",
+    ),
     *("SwitchedLinks", "MeshLinks", "PcieTree", "Link", "Device", "KernelTable", "KernelEfficiency"),
     *("Model", "GroupedQueryAttention", "LatentAttention", "MixtureOfExperts", "Study", "StudyEntry"),
 )

@@ -74,6 +74,7 @@ def shard_of(layout: Layout, workload: Workload, parallel: Parallel) -> Shard:
         tp_overlap_chunks=layout.tp_overlap_chunks,
         dispatcher=layout.dispatcher or ("deepep" if limited else "alltoall"),
         shared_expert_overlap=layout.shared_expert_overlap,
+        ep_overlap_wgrad=layout.ep_overlap_wgrad,
     )
 
 

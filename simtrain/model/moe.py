@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from simtrain.model.flow import chain
 from simtrain.model.mlp import activation, inner_width, mlp_pieces
-from simtrain.model.operators import Collective, Exchange, Kernel, Operator, Routing, Shard
+from simtrain.model.operators import Collective, Exchange, Kernel, Routing, Shard
 from simtrain.model.pieces import Piece, gemm, local_tokens, memory_bound, tokens
 from simtrain.scenario.model import MixtureOfExperts, Model
 
@@ -37,24 +37,25 @@ def moe_pieces(model: Model, moe: MixtureOfExperts, shard: Shard) -> list[Piece]
     if shard.ep == 1:
         return [*enter, *experts, *leave, *shared, *add]
     dispatch, combine = (make(moe, shard, rows, model.hidden) for make in (_dispatch, _combine))
-    if not (shared and shard.shared_expert_overlap):
-        return [*enter, dispatch, *experts, combine, *leave, *shared, *add]
-    return [*enter, dispatch, *_under_the_dispatch(shared, experts), combine, *leave, *add]
+    early, late = ([_under_the_dispatch(shared)], []) if shared and shard.shared_expert_overlap else ([], shared)
+    return [*enter, dispatch, *early, _away(experts, shard.ep_overlap_wgrad), combine, *leave, *late, *add]
 
 
-def _under_the_dispatch(shared: Sequence[Piece], experts: Sequence[Piece]) -> list[Piece]:
+def _away(experts: Sequence[Piece], wgrad_last: bool) -> Piece:
+    """Experts that wait for the dispatch alone, in backward with the gradients of weights last where asked for."""
+    backward = [op for piece in reversed(experts) for op in piece.backward]
+    if wgrad_last:
+        backward.sort(key=lambda op: op.part == "W")
+    return Piece(chain((p.forward for p in experts), ("dispatch",)), chain([backward], ("combine_backward",)))
+
+
+def _under_the_dispatch(shared: Sequence[Piece]) -> Piece:
     """Shared experts while tokens are on their way, in backward while their gradients are on their way back.
 
     What Megatron-LM's ``--moe-shared-expert-overlap`` does: they need the layer's input and nothing of the others.
     """
-    return [
-        Piece(chain((p.forward for p in shared), ("top_k",)), _backward(shared, "mlp_residual_backward")),
-        Piece(chain((p.forward for p in experts), ("dispatch",)), _backward(experts, "combine_backward")),
-    ]
-
-
-def _backward(pieces: Sequence[Piece], after: str) -> tuple[Operator, ...]:
-    return chain((p.backward for p in reversed(pieces)), (after,))
+    backward = (p.backward for p in reversed(shared))
+    return Piece(chain((p.forward for p in shared), ("top_k",)), chain(backward, ("mlp_residual_backward",)))
 
 
 def _router(hidden: int, moe: MixtureOfExperts, shard: Shard) -> list[Piece]:
@@ -93,7 +94,8 @@ def _dispatch(moe: MixtureOfExperts, shard: Shard, rows: int, hidden: int) -> Pi
     """Tokens to the ranks of their experts; their gradients come back in 16 bits."""
     forward = _sent("dispatch", "dispatch", moe, shard, rows * _row_bytes(hidden, shard, gradient=False))
     backward = _sent("dispatch_backward", "combine", moe, shard, rows * hidden * shard.act_bytes)
-    return Piece((forward,), (replace(backward, part="I", after=("expert_up_dgrad", "expert_up_wgrad")),))
+    after = ("expert_up_dgrad",) if shard.ep_overlap_wgrad else ("expert_up_dgrad", "expert_up_wgrad")
+    return Piece((forward,), (replace(backward, part="I", after=after),))
 
 
 def _combine(moe: MixtureOfExperts, shard: Shard, rows: int, hidden: int) -> Piece:

@@ -39,8 +39,9 @@ class Shard:
         act_bytes: bytes of one activation element (2 for bf16); weight_bytes: of one matmul weight element;
             grad_bytes: of one element of a weight gradient (4 where micro batches are summed in fp32).
         precision: inputs of the matmuls; it decides in how many bits tokens are dispatched to experts.
-        recompute, attention, tp_overlap, tp_overlap_chunks, shared_expert_overlap: as in
-            :class:`simtrain.scenario.layout.Layout`; dispatcher: likewise, worked out where it is absent there.
+        recompute, attention, tp_overlap, tp_overlap_chunks, shared_expert_overlap, ep_overlap_wgrad: as in
+            :class:`simtrain.scenario.layout.Layout`.
+        dispatcher: likewise, worked out where it is absent there.
     """
 
     micro_batch: int
@@ -59,6 +60,7 @@ class Shard:
     tp_overlap_chunks: int = 4
     dispatcher: Literal["alltoall", "deepep"] = "alltoall"
     shared_expert_overlap: bool = True
+    ep_overlap_wgrad: bool = False
 
 
 @dataclass(frozen=True, slots=True)

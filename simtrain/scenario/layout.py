@@ -34,6 +34,9 @@ class Layout(Part):
     each node that needs them (DeepEP); absent: deepep where the model limits the nodes of a token, else alltoall."""
     shared_expert_overlap: bool = True
     """With ep above 1, shared experts run while tokens are dispatched (Megatron-LM's moe-shared-expert-overlap)."""
+    ep_overlap_wgrad: bool = False
+    """With ep above 1, weight gradients of experts come after their input gradients, and the gradients of tokens go
+    back meanwhile (the experts' part of Megatron-LM's delay_wgrad_compute)."""
     pp: int = Field(1, ge=1)
     """Pipeline parallel size."""
     vpp: int = Field(1, ge=1)

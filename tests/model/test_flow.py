@@ -177,5 +177,17 @@ class TestSharedExperts:
             assert totals(with_.backward) == totals(without.backward)
 
 
+def test_gradients_of_tokens_need_not_wait_for_those_of_weights():
+    plain, early = (layer_operators(mixture(), 0, shard(ep=4, ep_overlap_wgrad=on)) for on in (False, True))
+    assert totals(plain.backward) == totals(early.backward)
+    assert plain.forward == early.forward
+    assert dict(waits(early.backward))["dispatch_backward"] == ("expert_up_dgrad",)
+    names = [o.name for o in early.backward if o.name.startswith("expert_")]
+    assert names == [
+        *("expert_down_dgrad", "expert_activation_backward", "expert_up_dgrad"),
+        *("expert_down_wgrad", "expert_up_wgrad"),
+    ]
+
+
 def test_dense_layers_have_no_expert_traffic():
     assert not exchanges(layer_operators(gpt(), 0, shard(ep=4)).forward, "ep")

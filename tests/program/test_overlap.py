@@ -9,10 +9,11 @@ import pytest
 
 import simtrain as st
 from simtrain.costs.prices import Priced
-from simtrain.engines import des
+from simtrain.engines import compiled, des
 from simtrain.program.blocks import BlockWriter, FlowTable, Half
 from simtrain.program.program import STREAMS, Phase, Program, Stream
 from simtrain.program.timeline import Timeline
+from simtrain.program.unfold import unfold
 from simtrain.step.simulate import Plan, plan_step
 from tests.small import small
 
@@ -29,6 +30,7 @@ CASES = {
     "shared experts": ("mixtral-8x7b", SHARED),
     "shared experts, chunked": ("mixtral-8x7b", (*SHARED, "layout.tp_overlap=chunked", "layout.recompute=full")),
     "shared experts, split": ("mixtral-8x7b", (*SHARED, "layout.schedule=zb1p")),
+    "weight gradients last": ("mixtral-8x7b", (*SHARED, "layout.ep_overlap_wgrad=true")),
     "shared experts, no overlap": ("mixtral-8x7b", (*SHARED, "layout.schedule=zb1p", "layout.tp_overlap=none")),
 }
 
@@ -58,6 +60,17 @@ def test_an_action_and_each_of_its_layers_lie_between_their_first_and_last_opera
             of_layer = ops[layers == layer]
             assert timeline.end_s[of_layer].max() == timeline.end_s[of_layer[-1]]
             assert (timeline.start_s[of_layer] >= timeline.end_s[ops[ops < of_layer[0]]].max(initial=0.0)).all()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_folded_is_unfolded_and_both_engines_agree(case: str) -> None:
+    plan = plan_of(case)
+    folded, compiled_ = des.simulate(plan.lowered.program), compiled.simulate(plan.lowered.program)
+    every = unfold(plan.lowered, plan.placement)
+    tolerance = 1e-9 * folded.makespan_s
+    np.testing.assert_allclose(compiled_.end_s, folded.end_s, rtol=0, atol=tolerance)
+    ends = compiled.simulate(every.program).end_s
+    np.testing.assert_allclose(ends, folded.end_s[every.source], rtol=0, atol=tolerance)
 
 
 def writer_and_half() -> tuple[BlockWriter, Half]:
