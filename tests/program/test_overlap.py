@@ -187,7 +187,7 @@ def test_in_steady_state_every_exchange_has_a_piece_of_the_other_direction_besid
     assert seen == BESIDE.keys()
 
 
-def test_the_two_flows_of_a_slot_take_turns_in_the_order_of_the_paper() -> None:
+def test_the_two_flows_of_a_slot_take_turns_as_in_megatron_lm() -> None:
     """One layer pair: attention forward, experts backward, experts forward, attention backward."""
     timeline = paired_timeline()
     program = timeline.program
@@ -196,3 +196,15 @@ def test_the_two_flows_of_a_slot_take_turns_in_the_order_of_the_paper() -> None:
     wanted = ["attention", "expert_down_dgrad", "expert_up_wgrad", "expert_up", "expert_down", "attention_backward"]
     pair = [name for name in names[middle:] if name in wanted][: len(wanted)]
     assert pair == wanted
+
+
+def test_host_time_still_comes_before_the_forward_of_a_shared_slot() -> None:
+    timeline = paired_timeline("workload.host_time_per_micro_batch=2 ms")
+    program = timeline.program
+    for rank in range(program.ranks):
+        host, compute = timeline.lane(rank, Stream.HOST), timeline.lane(rank, Stream.COMPUTE)
+        first = compute[(program.phase[compute] == Phase.FORWARD) & (program.stage[compute] == rank)]
+        micro_batches = program.microbatch[host]
+        starts = [timeline.start_s[first[program.microbatch[first] == mb][0]] for mb in micro_batches]
+        assert (np.array(starts) >= timeline.end_s[host]).all()
+        assert (timeline.start_s[host][1:] > timeline.end_s[host][:-1]).all()
