@@ -124,8 +124,8 @@ Written by `make figures` from the schema (`simtrain schema`); do not edit. A bl
 """
 
 _SECTIONS = (
-    *("Scenario", "Workload", "Layout", "Money", "Cluster", "CollectiveSoftware"),
-    *("SingleSwitch", "FatTree", "Dragonfly", "Torus", "Node"),
+    *("Scenario", "Workload", "ExpertRouting", "Layout", "Money", "Cluster", "CollectiveSoftware"),
+    *("Contention", "HeldSms", "SingleSwitch", "FatTree", "Dragonfly", "Torus", "Node"),
     *("SwitchedLinks", "MeshLinks", "PcieTree", "Link", "Device", "KernelTable", "KernelEfficiency"),
     *("Model", "GroupedQueryAttention", "LatentAttention", "MixtureOfExperts", "Study", "StudyEntry"),
 )

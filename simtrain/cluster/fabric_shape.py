@@ -55,6 +55,20 @@ class FabricShape(ABC):
         """NICs of all nodes."""
         return self.nodes * self.nics
 
+    @property
+    def spreads(self) -> bool:
+        """Whether one flow takes several ways at once."""
+        return False
+
+    @property
+    def separable(self) -> bool:
+        """Whether large exchanges may be added up from the parts of their paths.
+
+        The way out of a node then depends on the source alone, the way between switches on the source's switch and
+        the target, and the way in on the target alone.
+        """
+        return not self.forwards
+
     @abstractmethod
     def path(self, source: Any, target: Any, where: Where) -> list[Any]:
         """Directed edges of one path from NIC port ``source`` to ``target``, in order; -1 for those not needed.

@@ -84,6 +84,16 @@ class TreeShape(FabricShape):
             return flow_hash(source, target, 2 * self.seed + 1) % self.cores
         return self.leaf(target) % self.cores
 
+    @property
+    def spreads(self) -> bool:
+        """Adaptive routing takes every way up."""
+        return self.routing == "adaptive" and self.spines > 0
+
+    @property
+    def separable(self) -> bool:
+        """A hash takes the sender's port too."""
+        return not self.forwards and self.routing != "ecmp"
+
     def path(self, source: Any, target: Any, where: Where) -> list[Any]:
         """One path: up, and down; that of ``destination`` where routing is adaptive."""
         up, down = 2 * source, 2 * target + 1
@@ -98,7 +108,7 @@ class TreeShape(FabricShape):
 
     def paths(self, source: Ints, target: Ints) -> tuple[Ints, Floats]:
         """All paths of a flow; with adaptive routing an even share on each spine, and on each core."""
-        if self.routing != "adaptive" or self.spines == 0:
+        if not self.spreads:
             return FabricShape.paths(self, source, target)  # super() fails in a class with slots
         a, b = self.leaf(source)[:, None], self.leaf(target)[:, None]
         way = np.arange(self.spines * max(self.cores, 1))

@@ -17,7 +17,8 @@ from simtrain.cluster.topology import Topology
 from simtrain.costs.collectives import CollectivePrice, price
 from simtrain.costs.kernels import KernelModel, KernelTime
 from simtrain.layout.placement import AXES, Placement
-from simtrain.model.operators import Collective, Kernel, Operator
+from simtrain.model.operators import Collective, Exchange, Kernel, Operator
+from simtrain.model.routing import Routing
 from simtrain.scenario.cluster import Cluster
 
 __all__ = ["PriceList", "Priced"]
@@ -38,6 +39,10 @@ class Priced:
         kind: kernel class or collective.
         sms: SMs that an exchange holds on each of its GPUs; grid: thread blocks of a kernel on a static grid, or 0.
         cost: the kernel time or collective price behind it, for explanations; None for host time.
+        after: operators of the same layer that it waits for, see :class:`simtrain.model.operators.Kernel`.
+        routing: of a dispatch or combine.
+        whole_bytes: size of the exchange that ``cost`` is the price of; this is all of it, or a piece, of which only
+            the ``first`` has its latency.
     """
 
     name: str
@@ -54,6 +59,10 @@ class Priced:
     kind: str
     sms: int = 0
     grid: int = 0
+    after: tuple[str, ...] = ()
+    routing: Routing | None = None
+    whole_bytes: float = 0.0
+    first: bool = True
 
     @property
     def kernel(self) -> bool:
@@ -78,11 +87,16 @@ class PriceList:
     def operators(self, operators: Iterable[Operator], layer: int) -> list[Priced]:
         """Price a layer's operators in their order."""
         return [
-            self.kernel(op, layer)
-            if isinstance(op, Kernel)
-            else self.exchange(op.name, op.stream, op.collective, op.bytes, layer, part=op.part, recompute=op.recompute)
+            replace(self.kernel(op, layer) if isinstance(op, Kernel) else self._exchange(op, layer), after=op.after)
             for op in operators
         ]
+
+    def _exchange(self, op: Exchange, layer: int) -> Priced:
+        whole_bytes = op.bytes if op.of_bytes is None else op.of_bytes
+        cost = self._over(op.stream, 0, op.collective, whole_bytes, op.routing)
+        found = self._priced(op.name, op.stream, op.collective, whole_bytes, cost)
+        found = replace(found, layer=layer, part=op.part, recompute=op.recompute, routing=op.routing)
+        return found if op.of_bytes is None else _cut(replace(found, bytes=op.bytes, first=op.first), cost)
 
     def kernel(self, kernel: Kernel, layer: int = -1) -> Priced:
         """Price one kernel."""
@@ -106,27 +120,18 @@ class PriceList:
         )
 
     def exchange(
-        self,
-        name: str,
-        axis: str,
-        collective: Collective,
-        size_bytes: float,
-        layer: int = -1,
-        *,
-        part: str = "F",
-        recompute: bool = False,
+        self, name: str, axis: str, collective: Collective, size_bytes: float, layer: int = -1, *, part: str = "F"
     ) -> Priced:
         """Price one collective of the groups of ``axis`` on the first pipeline rank, all at once."""
         cost = self._over(axis, 0, collective, size_bytes)
-        found = self._priced(name, axis, collective, size_bytes, cost)
-        return replace(found, layer=layer, part=part, recompute=recompute)
+        return replace(self._priced(name, axis, collective, size_bytes, cost), layer=layer, part=part)
 
     def of_rank(self, priced: Priced, rank: int) -> Priced:
-        """An exchange of :meth:`exchange` as pipeline rank ``rank`` runs it; everything else unchanged."""
+        """An exchange as pipeline rank ``rank`` runs it; everything else unchanged."""
         if priced.stream not in AXES or not isinstance(priced.cost, CollectivePrice):
             return priced
-        cost = self._over(priced.stream, rank, cast("Collective", priced.kind), priced.bytes)
-        return replace(priced, cost=cost, latency_s=cost.latency_s, work_s=cost.transfer_s)
+        kind = cast("Collective", priced.kind)
+        return _cut(priced, self._over(priced.stream, rank, kind, priced.whole_bytes, priced.routing))
 
     def over(
         self, name: str, axis: str, collective: Collective, groups: NDArray[np.int64], size_bytes: float
@@ -138,25 +143,47 @@ class PriceList:
             cost = self._collectives[key] = price(self.topology, collective, groups, size_bytes, mode=self.mode)
         return self._priced(name, axis, collective, size_bytes, cost)
 
-    def _over(self, axis: str, rank: int, collective: Collective, size_bytes: float) -> CollectivePrice:
-        key = (axis, rank, collective, size_bytes)
+    def _over(
+        self, axis: str, rank: int, collective: Collective, size_bytes: float, routing: Routing | None = None
+    ) -> CollectivePrice:
+        key = (axis, rank, collective, size_bytes, routing)
         cost = self._collectives.get(key)
         if cost is None:
             groups = self._groups.get((axis, rank))
             if groups is None:
                 placement = self.placement if axis == "all" else self.placement.of_rank(rank)
                 groups = self._groups[axis, rank] = placement.groups(axis)
-            cost = self._collectives[key] = price(self.topology, collective, groups, size_bytes, mode=self.mode)
+            cost = price(self.topology, collective, groups, size_bytes, mode=self.mode, routing=routing)
+            self._collectives[key] = cost
         return cost
 
     def _priced(self, name: str, axis: str, collective: Collective, size_bytes: float, cost: CollectivePrice) -> Priced:
         family = axis.partition(" ")[0]
-        sms = getattr(self.contention.sms, family if family in _OWN_SMS else "dp") if self.sm_count else 0
         return Priced(
-            name, axis, "F", False, -1, cost.latency_s, cost.transfer_s, 0.0, 0.0, size_bytes, cost, collective, sms
+            name=name,
+            stream=axis,
+            part="F",
+            recompute=False,
+            layer=-1,
+            latency_s=cost.latency_s,
+            work_s=cost.transfer_s,
+            useful_s=0.0,
+            flops=0.0,
+            bytes=size_bytes,
+            cost=cost,
+            kind=collective,
+            sms=getattr(self.contention.sms, family if family in _OWN_SMS else "dp") if self.sm_count else 0,
+            whole_bytes=size_bytes,
         )
 
     def send(self, name: str, source: int, target: int, size_bytes: float) -> Priced:
         """Price the sends from pipeline rank ``source`` to ``target``, all replicas at once."""
         pairs = self.placement.pairs(source, target)
         return replace(self.over(name, f"pp {source} {target}", "send_recv", pairs, size_bytes), stream="pp")
+
+
+def _cut(priced: Priced, cost: CollectivePrice) -> Priced:
+    """The exchange, or the piece of one, with the times of ``cost``."""
+    share = priced.bytes / priced.whole_bytes if priced.whole_bytes else 1.0
+    latency_s = cost.latency_s if priced.first else 0.0
+    return replace(priced, cost=cost, latency_s=latency_s, work_s=cost.transfer_s * share)

@@ -57,6 +57,8 @@ class StepPrices:
 
 def shard_of(layout: Layout, workload: Workload, parallel: Parallel) -> Shard:
     """How one layer of this scenario is cut."""
+    moe = workload.model.moe if isinstance(workload.model, Model) else None
+    limited = moe is not None and moe.max_nodes_per_token is not None
     return Shard(
         micro_batch=layout.micro_batch,
         sequence=workload.sequence_length,
@@ -69,6 +71,12 @@ def shard_of(layout: Layout, workload: Workload, parallel: Parallel) -> Shard:
         grad_bytes=element_bytes(layout.grad_precision),
         recompute=layout.recompute,
         attention=layout.attention,
+        precision=layout.precision,
+        tp_overlap=layout.tp_overlap,
+        tp_overlap_chunks=layout.tp_overlap_chunks,
+        dispatcher=layout.dispatcher or ("deepep" if limited else "alltoall"),
+        shared_expert_overlap=layout.shared_expert_overlap,
+        ep_overlap_wgrad=layout.ep_overlap_wgrad,
     )
 
 

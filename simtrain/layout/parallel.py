@@ -10,6 +10,7 @@ from simtrain.scenario.cluster import Node
 from simtrain.scenario.layout import Layout
 from simtrain.scenario.model import GroupedQueryAttention, Model
 from simtrain.scenario.scenario import Scenario
+from simtrain.scenario.workload import Workload
 from simtrain.schedules.order import Placement
 
 __all__ = ["Parallel", "gpus_of", "plan_parallel"]
@@ -88,6 +89,7 @@ def plan_parallel(scenario: Scenario, where: str = "") -> Parallel:
     _check_model(layout, model, scenario.workload.sequence_length, prefix)
     _check_experts(layout, model, dp, prefix)
     _check_shard_group(layout, dp, prefix)
+    _check_routing(scenario.workload, model, prefix)
     return Parallel(
         gpus=gpus,
         tp=layout.tp,
@@ -205,6 +207,19 @@ def _check_shard_group(layout: Layout, dp: int, prefix: str) -> None:
             f"{prefix}layout.shard_group = {group}: its {held} GPUs (times layout.tp) neither divide nor are a "
             f"multiple of layout.ep = {layout.ep}"
         )
+
+
+def _check_routing(workload: Workload, model: Model, prefix: str) -> None:
+    """Whoever asks for uneven experts means a model that has some."""
+    if model.moe is not None:
+        return
+    for key, plain in (("kind", "balanced"), ("capacity_factor", None)):
+        value = getattr(workload.routing, key)
+        if value != plain:
+            allowed = plain or "null"
+            raise LayoutError(
+                f"{prefix}workload.routing.{key} = {value}, but the model has no experts; allowed: {allowed}"
+            )
 
 
 def _micro_batches(scenario: Scenario, dp: int, prefix: str) -> int:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import chain
 
 from simtrain.model.attention import attention_pieces
 from simtrain.model.counts import LayerKind, layer_kind
+from simtrain.model.flow import flow
 from simtrain.model.mlp import mlp_pieces
 from simtrain.model.moe import moe_pieces
 from simtrain.model.operators import Exchange, Kernel, LayerOperators, Operator, Shard
@@ -60,11 +60,14 @@ def embedding_operators(model: Model, shard: Shard) -> LayerOperators:
 
 
 def head_operators(model: Model, shard: Shard) -> LayerOperators:
-    """Final norm, logits cut by vocabulary, and cross entropy on fp32 logits, which are kept."""
+    """Final norm, logits cut by vocabulary, and cross entropy on fp32 logits, which are kept.
+
+    The logits are not cut into chunks: that is Transformer Engine's, and it has no vocabulary-parallel output layer.
+    """
     vocab = -(-model.vocab // shard.tp)
     pieces = [
         norm("final_norm", shard, model.hidden),
-        column_parallel("logits", shard, model.hidden, vocab),
+        column_parallel("logits", shard, model.hidden, vocab, chunked=False),
         _cross_entropy(tokens(shard), vocab, shard),
     ]
     return _assemble(pieces)
@@ -110,8 +113,8 @@ def _cross_entropy(rows: int, vocab: int, shard: Shard) -> Piece:
 
 def _assemble(pieces: Sequence[Piece]) -> LayerOperators:
     return LayerOperators(
-        tuple(chain.from_iterable(p.forward for p in pieces)),
-        tuple(chain.from_iterable(p.backward for p in reversed(pieces))),
+        flow(p.forward for p in pieces),
+        flow(p.backward for p in reversed(pieces)),
     )
 
 

@@ -8,9 +8,14 @@ a dense MLP.  Routing weights are applied by the activation kernel, so expert ou
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+from simtrain.model.flow import chain
 from simtrain.model.mlp import activation, inner_width, mlp_pieces
-from simtrain.model.operators import Exchange, Kernel, Shard
+from simtrain.model.operators import Collective, Exchange, Kernel, Shard
 from simtrain.model.pieces import Piece, gemm, local_tokens, memory_bound, tokens
+from simtrain.model.routing import Routing
 from simtrain.scenario.model import MixtureOfExperts, Model
 
 __all__ = ["moe_pieces"]
@@ -21,17 +26,37 @@ FP32_BYTES = 4
 def moe_pieces(model: Model, moe: MixtureOfExperts, shard: Shard) -> list[Piece]:
     """Router, dispatch, experts, combine, and shared experts, in forward order."""
     source = local_tokens(shard) if shard.ep > 1 else tokens(shard)
-    return [
+    rows = source * moe.top_k
+    experts, shared = _experts(model, moe, shard, rows), _shared(model, moe, shard)
+    enter = [
         *_router(model.hidden, moe, shard),
         *_enter(model.hidden, shard),
-        _permute("permute", shard, source, source * moe.top_k, model.hidden),
-        *_exchange("dispatch", shard, source * moe.top_k, model.hidden),
-        *_experts(model, moe, shard, source * moe.top_k),
-        *_exchange("combine", shard, source * moe.top_k, model.hidden),
-        _permute("unpermute", shard, source * moe.top_k, source, model.hidden),
-        *_leave(model.hidden, shard),
-        *_shared(model, moe, shard),
+        _permute("permute", shard, source, rows, model.hidden),
     ]
+    leave = [_permute("unpermute", shard, rows, source, model.hidden), *_leave(model.hidden, shard)]
+    add = [_shared_add(model.hidden, shard)] if shared else []
+    if shard.ep == 1:
+        return [*enter, *experts, *leave, *shared, *add]
+    dispatch, combine = (make(moe, shard, rows, model.hidden) for make in (_dispatch, _combine))
+    early, late = ([_under_the_dispatch(shared)], []) if shared and shard.shared_expert_overlap else ([], shared)
+    return [*enter, dispatch, *early, _away(experts, shard.ep_overlap_wgrad), combine, *leave, *late, *add]
+
+
+def _away(experts: Sequence[Piece], wgrad_last: bool) -> Piece:
+    """Experts that wait for the dispatch alone, in backward with the gradients of weights last where asked for."""
+    backward = [op for piece in reversed(experts) for op in piece.backward]
+    if wgrad_last:
+        backward.sort(key=lambda op: op.part == "W")
+    return Piece(chain((p.forward for p in experts), ("dispatch",)), chain([backward], ("combine_backward",)))
+
+
+def _under_the_dispatch(shared: Sequence[Piece]) -> Piece:
+    """Shared experts while tokens are on their way, in backward while their gradients are on their way back.
+
+    What Megatron-LM's ``--moe-shared-expert-overlap`` does: they need the layer's input and nothing of the others.
+    """
+    backward = (p.backward for p in reversed(shared))
+    return Piece(chain((p.forward for p in shared), ("top_k",)), chain(backward, ("mlp_residual_backward",)))
 
 
 def _router(hidden: int, moe: MixtureOfExperts, shard: Shard) -> list[Piece]:
@@ -66,12 +91,39 @@ def _permute(name: str, shard: Shard, rows_in: int, rows_out: int, hidden: int) 
     return memory_bound(name, "permute", moved, moved)
 
 
-def _exchange(name: str, shard: Shard, rows: int, hidden: int) -> list[Piece]:
-    if shard.ep == 1:
-        return []
-    size = shard.act_bytes * rows * hidden
-    forward = Exchange(name, "ep", "all_to_all", size)
-    return [Piece((forward,), (Exchange(f"{name}_backward", "ep", "all_to_all", size, "I"),))]
+def _dispatch(moe: MixtureOfExperts, shard: Shard, rows: int, hidden: int) -> Piece:
+    """Tokens to the ranks of their experts; their gradients come back in 16 bits."""
+    forward = _sent("dispatch", "dispatch", moe, shard, rows * _row_bytes(hidden, shard, gradient=False))
+    backward = _sent("dispatch_backward", "combine", moe, shard, rows * hidden * shard.act_bytes)
+    after = ("expert_up_dgrad",) if shard.ep_overlap_wgrad else ("expert_up_dgrad", "expert_up_wgrad")
+    return Piece((forward,), (replace(backward, part="I", after=after),))
+
+
+def _combine(moe: MixtureOfExperts, shard: Shard, rows: int, hidden: int) -> Piece:
+    """Outputs of experts back to where their tokens came from; gradients of them go the way of a dispatch."""
+    forward = _sent("combine", "combine", moe, shard, rows * hidden * shard.act_bytes)
+    backward = _sent("combine_backward", "dispatch", moe, shard, rows * _row_bytes(hidden, shard, gradient=True))
+    return Piece((replace(forward, after=("expert_down",)),), (replace(backward, part="I"),))
+
+
+def _sent(name: str, collective: Collective, moe: MixtureOfExperts, shard: Shard, size_bytes: float) -> Exchange:
+    if shard.dispatcher == "alltoall":
+        return Exchange(name, "ep", "all_to_all", size_bytes)
+    routing = Routing(moe.experts, moe.top_k, moe.max_nodes_per_token)
+    return Exchange(name, "ep", collective, size_bytes, routing=routing)
+
+
+def _row_bytes(hidden: int, shard: Shard, *, gradient: bool) -> float:
+    """Bytes of one dispatched token, or of the gradient of one expert output.
+
+    Inputs of fp8 matmuls travel as fp8 with a 4-byte scale for 128 elements (mxfp8: one byte for 32), gradients too
+    (DeepSeek-V3, arXiv 2412.19437, section 3.3.3); inputs in nvfp4 with a byte for 16.  All else keeps its 16 bits.
+    """
+    if shard.precision in ("fp8", "mxfp8"):
+        return hidden * (1 + 4 / 128)
+    if shard.precision == "nvfp4" and not gradient:
+        return hidden * (1 / 2 + 1 / 16)
+    return hidden * shard.act_bytes
 
 
 def _enter(hidden: int, shard: Shard) -> list[Piece]:
@@ -97,9 +149,12 @@ def _leave(hidden: int, shard: Shard) -> list[Piece]:
 
 
 def _shared(model: Model, moe: MixtureOfExperts, shard: Shard) -> list[Piece]:
-    """Shared experts: a dense MLP on the same input, added to the routed output."""
+    """Shared experts: a dense MLP on the same input."""
     if not moe.shared_ffn_hidden:
         return []
-    moved = 3 * shard.act_bytes * local_tokens(shard) * model.hidden
-    add = Piece((Kernel("shared_add", "elementwise", 0.0, moved),), ())
-    return [*mlp_pieces(model, shard, moe.shared_ffn_hidden, "shared_expert", keep_input=False), add]
+    return mlp_pieces(model, shard, moe.shared_ffn_hidden, "shared_expert", keep_input=False)
+
+
+def _shared_add(hidden: int, shard: Shard) -> Piece:
+    """Sum of the outputs of shared and routed experts."""
+    return Piece((Kernel("shared_add", "elementwise", 0.0, 3 * shard.act_bytes * local_tokens(shard) * hidden),), ())

@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from simtrain.model.routing import Routing
+from simtrain.scenario.part import Precision
+
 __all__ = ["Collective", "Exchange", "Kernel", "KernelClass", "LayerOperators", "Operator", "Part", "Shard"]
 
 KernelClass = Literal[
@@ -36,7 +39,10 @@ class Shard:
         micro_batch: sequences of a micro batch; sequence: their full length in tokens.
         act_bytes: bytes of one activation element (2 for bf16); weight_bytes: of one matmul weight element;
             grad_bytes: of one element of a weight gradient (4 where micro batches are summed in fp32).
-        recompute, attention: as in :class:`simtrain.scenario.layout.Layout`.
+        precision: inputs of the matmuls; it decides in how many bits tokens are dispatched to experts.
+        recompute, attention, tp_overlap, tp_overlap_chunks, shared_expert_overlap, ep_overlap_wgrad: as in
+            :class:`simtrain.scenario.layout.Layout`.
+        dispatcher: likewise, worked out where it is absent there.
     """
 
     micro_batch: int
@@ -50,6 +56,12 @@ class Shard:
     grad_bytes: float = 4.0
     recompute: Literal["none", "selective", "full"] = "none"
     attention: Literal["flash", "unfused"] = "flash"
+    precision: Precision = "bf16"
+    tp_overlap: Literal["none", "backward", "chunked"] = "backward"
+    tp_overlap_chunks: int = 4
+    dispatcher: Literal["alltoall", "deepep"] = "alltoall"
+    shared_expert_overlap: bool = True
+    ep_overlap_wgrad: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +76,8 @@ class Kernel:
             the backward of its layer runs.
         part: F forward, I backward for inputs, W backward for weights.
         recompute: executed again during backward (counted apart, HFU includes it).
+        after: operators of the same layer and part that it waits for, of several of one name the one before it;
+            empty: everything before it that nothing has waited for yet, and so the join of all that.
     """
 
     name: str
@@ -77,6 +91,7 @@ class Kernel:
     groups: int = 1
     saved_bytes: float = 0.0
     recompute: bool = False
+    after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +101,13 @@ class Exchange:
     Attributes:
         stream: which group takes part: tp, cp or ep.
         bytes: size in the convention of nccl-tests: all_reduce the tensor of one rank; all_gather and
-            reduce_scatter the whole (gathered) tensor; all_to_all all that one rank sends, its own part included.
+            reduce_scatter the whole (gathered) tensor; all_to_all all that one rank sends, its own part included;
+            dispatch and combine as an all_to_all of a row for each token and expert, before rows that share a
+            way are sent once.
+        routing: of dispatch and combine, None of others.
+        of_bytes: size of the whole exchange that this is a piece of; None: it is whole.  Pieces follow one another
+            in one exchange, whose latency the ``first`` has.
+        after: as of :class:`Kernel`.
     """
 
     name: str
@@ -95,6 +116,10 @@ class Exchange:
     bytes: float
     part: Part = "F"
     recompute: bool = False
+    routing: Routing | None = None
+    of_bytes: float | None = None
+    first: bool = True
+    after: tuple[str, ...] = ()
 
 
 Operator = Kernel | Exchange
@@ -104,6 +129,8 @@ Operator = Kernel | Exchange
 class LayerOperators:
     """Operators of a layer (or of the embedding or the head), in the order a single stream runs them.
 
+    The last one of forward, of backward, and of each part of backward waits for all others, so that a layer is
+    done when it is.
     ``backward`` holds I and W parts in the order autograd runs them (I of an operator, then its W);
     recomputed forward operators stand first, with ``recompute`` set and part I.
     """

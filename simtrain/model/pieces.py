@@ -7,8 +7,10 @@ indices and the statistics of norms are not.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
+from simtrain.model.flow import START
 from simtrain.model.operators import Collective, Exchange, Kernel, KernelClass, Operator, Part, Shard
 
 __all__ = [
@@ -80,12 +82,20 @@ def gemm(
 
 
 def column_parallel(
-    name: str, shard: Shard, k: int, n: int, *, keep_input: bool = True, gathered: int | None = None
+    name: str,
+    shard: Shard,
+    k: int,
+    n: int,
+    *,
+    keep_input: bool = True,
+    gathered: int | None = None,
+    chunked: bool = True,
 ) -> Piece:
     """A matmul whose output (n columns on this rank) is cut over the tensor parallel group.
 
     With sequence parallelism the input is gathered before it, kept as a shard, and gathered again for the
-    gradient of the weight (Korthikanti et al. 2022, arXiv 2205.05198, section 4.2.2).
+    gradient of the weight (Korthikanti et al. 2022, arXiv 2205.05198, section 4.2.2).  Unless nothing overlaps,
+    that gather runs beside the gradient of the input, and the exchange of that beside the gradient of the weight.
 
     Args:
         name: of the forward kernel.
@@ -94,6 +104,7 @@ def column_parallel(
         n: columns of this rank's output.
         keep_input: whether this matmul is the one that keeps the input for backward.
         gathered: columns exchanged, where more than the k that are multiplied need it.
+        chunked: whether it may be cut into chunks where the layout asks for that.
     """
     size = shard.act_bytes * tokens(shard)
     saved_bytes = shard.act_bytes * local_tokens(shard) * k if keep_input else 0.0
@@ -102,9 +113,11 @@ def column_parallel(
         return Piece((forward,), (dgrad, wgrad))
     whole = size * (gathered or k)
     if not shard.sp:
-        return Piece((forward,), (dgrad, _tp(name, "all_reduce", whole, "I"), wgrad))
+        return Piece((forward,), _beside(shard, dgrad, _tp(name, "all_reduce", whole, "I"), wgrad))
     regather, scatter = _tp(name, "all_gather", size * k, "W"), _tp(name, "reduce_scatter", whole, "I")
-    return Piece((_tp(name, "all_gather", whole, "F"), forward), (regather, dgrad, scatter, wgrad))
+    gather = _tp(name, "all_gather", whole, "F")
+    before = _chunks(shard, gather, forward) if chunked else (gather, forward)
+    return Piece(before, _beside(shard, dgrad, scatter, wgrad, regather))
 
 
 def row_parallel(name: str, shard: Shard, k: int, n: int) -> Piece:
@@ -115,9 +128,62 @@ def row_parallel(name: str, shard: Shard, k: int, n: int) -> Piece:
         return Piece((forward,), (dgrad, wgrad))
     whole = shard.act_bytes * tokens(shard) * n
     if not shard.sp:
-        return Piece((forward, _tp(name, "all_reduce", whole, "F")), (dgrad, wgrad))
+        return Piece(_chunks(shard, forward, _tp(name, "all_reduce", whole, "F")), (dgrad, wgrad))
     gather, scatter = _tp(name, "all_gather", whole, "I"), _tp(name, "reduce_scatter", whole, "F")
-    return Piece((forward, scatter), (gather, dgrad, wgrad))
+    return Piece(_chunks(shard, forward, scatter), (*_chunks(shard, gather, dgrad), wgrad))
+
+
+def _beside(
+    shard: Shard, dgrad: Kernel, exchange: Exchange, wgrad: Kernel, regather: Exchange | None = None
+) -> tuple[Operator, ...]:
+    """Backward of a matmul whose input gradient is exchanged: Megatron-LM's asynchronous tensor parallelism.
+
+    Nothing but the gradient of the weight needs the gathered input, and nothing in it needs the exchange.
+    """
+    first = (regather,) if regather else ()
+    if shard.tp_overlap == "none":
+        return (*first, dgrad, exchange, wgrad)
+    return (
+        *(replace(op, after=(START,)) for op in (*first, dgrad)),
+        replace(exchange, after=(dgrad.name,)),
+        replace(wgrad, after=(dgrad.name, *(op.name for op in first))),
+    )
+
+
+def _chunks(shard: Shard, first: Kernel | Exchange, second: Kernel | Exchange) -> tuple[Operator, ...]:
+    """A matmul and the exchange before or after it, in pieces along the rows where the layout asks for that.
+
+    One runs on a chunk while the other is at the next (Wang et al., ASPLOS 2023).  Each chunk is a kernel of its own
+    that reads the whole weight; the exchange is one, handed over in pieces, as Transformer Engine's user buffers do.
+    """
+    if shard.tp_overlap != "chunked":
+        return (first, second)
+    count, rows = shard.tp_overlap_chunks, tokens(shard)
+    bounds = [i * rows // count for i in range(count + 1)]
+    cut = [(a, b) for a, b in pairwise(bounds) if b > a]
+    return tuple(
+        op
+        for a, b in cut
+        for op in (
+            replace(_rows(first, shard, rows, a, b), after=(START,)),
+            replace(_rows(second, shard, rows, a, b), after=(first.name,)),
+        )
+    )
+
+
+def _rows(op: Kernel | Exchange, shard: Shard, rows: int, begin: int, end: int) -> Operator:
+    """Rows ``begin`` to ``end`` of a matmul or an exchange; the first chunk stands for all that is kept."""
+    share = (end - begin) / rows
+    if isinstance(op, Exchange):
+        return replace(op, bytes=op.bytes * share, of_bytes=op.bytes, first=begin == 0)
+    weight_bytes = shard.weight_bytes * op.k * op.n
+    return replace(
+        op,
+        m=end - begin,
+        flops=op.flops * share,
+        bytes=(op.bytes - weight_bytes) * share + weight_bytes,
+        saved_bytes=0.0 if begin else op.saved_bytes,
+    )
 
 
 def memory_bound(

@@ -82,7 +82,7 @@ class BlockMaker:
         return action is Action.F and in_flight[stage] == 1
 
     def _make(self, flows: tuple[tuple[Action, int, int, int, bool], ...]) -> Block:
-        """Two flows of one block take turns at every exchange, so that one computes while the other communicates."""
+        """Two flows of one block take turns, so that one computes while the other communicates."""
         halves = tuple(Half(_PARTS[action][0], stage) for action, stage, *_ in flows)
         writer = BlockWriter(flows[0][2], self.names, self.flows, halves)
         turns = [
@@ -94,18 +94,26 @@ class BlockMaker:
         return writer.block()
 
     def _write(self, writer: BlockWriter, half: Half, action: Action, target: int, gathers: bool) -> Iterator[None]:
-        """Write one flow; yields after each exchange."""
+        """Write one flow; yields where the other flow of the block has its turn.
+
+        That is after each exchange, and with experts on other ranks after each dispatch and combine.  The backward
+        opens, so that its first combine runs beside the forward's attention, the forward's dispatch beside the
+        backward of the experts, and so on: the order of Megatron-LM's ``overlap_moe_expert_parallel_comm``.
+        """
         source = self.step.forward if action is Action.F else self.step.backward
         operators = [op for op in source[half.stage] if op.part in _PARTS[action]] or [_nothing(half.part)]
         host = self._host(writer, half) if self.hosted(half) else -1
         reduces = self.layout.zero >= 2 and action in (Action.B, Action.W)
+        turns = {"ep"} if any(op.stream == "ep" for op in operators) else {"tp", "cp"}
+        if action is Action.F:
+            yield
         for layer, group in groupby(operators, key=lambda op: op.layer):
             extra = [host, *(self._gather(writer, half, layer) if gathers else ()), *_room(half)]
             for op in group:
                 written = writer.follow(half, op, extra)
                 half.exit = written if op.part != "W" or action is Action.W else half.exit
                 extra, host = [], -1
-                if not op.kernel:
+                if op.stream in turns:
                     yield
             if reduces:  # only a shard of the gradients is kept
                 writer.reduce(self.step.reduce[half.stage].get(layer, ()), [half.layer_end[layer]], half)

@@ -32,7 +32,9 @@ class Half:
         part: F, I (also a full backward) or W; stage: whose.
         entry: the operation that waits for the input.
         exit: the operation after which the output is there (the send, where there is one).
-        last: the layer operation written last.
+        last: the layer operation written last; after the last one of a layer nothing else of it is under way.
+        ends: layer operations that none has waited for yet.
+        named: operations of the layer being written, by name.
         gathers: weight gathers that may start while the blocks before this one run, and after how many layers
             counted back from the end of the one before.
         reduced: by axis, the layer that completes each bucket of gradients, and the reduction after which these are
@@ -45,6 +47,8 @@ class Half:
     entry: int = -1
     exit: int = -1
     last: int = -1
+    ends: list[int] = field(default_factory=list)
+    named: dict[str, int] = field(default_factory=dict)
     gathers: list[tuple[int, int]] = field(default_factory=list)
     reduced: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     layer_start: dict[int, int] = field(default_factory=dict)
@@ -85,8 +89,8 @@ class Block:
 class BlockWriter:
     """Writes one block on one rank; operations of one stream run in the order written.
 
-    Each operation of a half follows the one before it: on the same lane by its place in the FIFO, across lanes by a
-    dependency.
+    Each operation of a half waits for those it names, or for all open ends: on its own lane by its place in the FIFO,
+    across lanes by a dependency.
     """
 
     rank: int
@@ -151,20 +155,26 @@ class BlockWriter:
         return found
 
     def follow(self, half: Half, priced: Priced, extra: Sequence[int] = ()) -> int:
-        """Append a layer operator right after the one before it in the data flow of ``half``."""
-        stream = _STREAM[priced.stream]
-        lane = self.lane(stream)
-        crossing = half.last >= 0 and self.lanes[half.last] != [lane]
-        phase = Phase.RECOMPUTE if priced.recompute else _PHASE[priced.part]
+        """Append a layer operator and make it wait for what comes before it in the data flow of ``half``.
+
+        Where none of the operators it names are in this half, because the other part of a split backward runs them,
+        it waits for all open ends.
+        """
+        if priced.layer not in half.layer_end:
+            half.named.clear()
+        lane = [self.lane(_STREAM[priced.stream])]
+        waits = [half.named[name] for name in priced.after if name in half.named] or half.ends
         op = self.add(
             priced,
-            phase,
-            [lane],
-            [*([half.last] if crossing else []), *extra],
+            Phase.RECOMPUTE if priced.recompute else _PHASE[priced.part],
+            lane,
+            [*(other for other in waits if self.lanes[other] != lane), *extra],
             bucket=_bucket(priced),
             scope="local" if priced.kernel else priced.stream,
             half=half,
         )
+        half.ends = [*(other for other in half.ends if other not in waits and self.lanes[other] != lane), op]
+        half.named[priced.name] = op
         half.entry = op if half.entry < 0 else half.entry
         half.last = half.layer_end[priced.layer] = op
         half.layer_start.setdefault(priced.layer, op)

@@ -161,7 +161,11 @@ class FlowTable:
             first = self._index[id(cost)] = len(self.flows)
             self.flows += [phase.flows for phase in cost.phases]
             self.exchanges += [priced] * len(cost.phases)
-        return [(phase.latency_s, phase.transfer_s, first + i) for i, phase in enumerate(cost.phases)]
+        share = priced.bytes / priced.whole_bytes
+        return [
+            (phase.latency_s if priced.first else 0.0, phase.transfer_s * share, first + i)
+            for i, phase in enumerate(cost.phases)
+        ]
 
     def sets(self, *, folded: bool = True) -> FlowSets:
         """All sets: of all groups together, or of each group."""

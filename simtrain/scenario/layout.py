@@ -19,10 +19,25 @@ class Layout(Part):
     """Tensor parallel size."""
     sp: bool | None = None
     """Sequence parallelism over the tensor parallel group; absent: on when tp is above 1."""
+    tp_overlap: Literal["none", "backward", "chunked"] = "backward"
+    """What runs beside tensor parallel exchanges.  none: nothing.  backward: the exchange of an input gradient runs
+    beside the matmul of the weight gradient, and the second gather of an input beside that of the input gradient, as
+    Megatron-LM does by default.  chunked: in addition a matmul and the exchange before or after it run in pieces along
+    the rows, one beside the other, as in Transformer Engine (user buffers)."""
+    tp_overlap_chunks: int = Field(4, ge=1)
+    """Pieces of each matmul and exchange with tp_overlap chunked."""
     cp: int = Field(1, ge=1)
     """Context parallel size."""
     ep: int = Field(1, ge=1)
     """Expert parallel size, taken out of dp (and cp)."""
+    dispatcher: Literal["alltoall", "deepep"] | None = None
+    """How tokens reach experts on other ranks: a row for each token and expert through NCCL's all-to-all, or once for
+    each node that needs them (DeepEP); absent: deepep where the model limits the nodes of a token, else alltoall."""
+    shared_expert_overlap: bool = True
+    """With ep above 1, shared experts run while tokens are dispatched (Megatron-LM's moe-shared-expert-overlap)."""
+    ep_overlap_wgrad: bool = False
+    """With ep above 1, weight gradients of experts come after their input gradients, and the gradients of tokens go
+    back meanwhile (the experts' part of Megatron-LM's delay_wgrad_compute)."""
     pp: int = Field(1, ge=1)
     """Pipeline parallel size."""
     vpp: int = Field(1, ge=1)

@@ -67,8 +67,8 @@ class MixtureOfExperts(Part):
     """Leading layers that keep a dense MLP."""
     every: Positive = 1
     """Experts in every n-th layer, a dense MLP in the others."""
-    max_nodes_per_token: int | None = None
-    """Node-limited routing: a token's experts lie on at most this many nodes; not used by the simulation yet."""
+    max_nodes_per_token: Positive | None = None
+    """Node-limited routing: a token's experts lie on at most this many nodes; absent: anywhere."""
 
     @model_validator(mode="after")
     def _enough_experts(self) -> MixtureOfExperts:

@@ -69,6 +69,14 @@ REFUSED = {
     "split of another sum": (("layout.layers_per_stage=[1, 2]",), ["[1, 2]", "4 layers", "add up to 3"]),
     "negative split": (("layout.layers_per_stage=[5, -1]",), ["[5, -1]", "not negative"]),
     "chunks without pipeline": (("layout.pp=1", "layout.vpp=2"), ["layout.vpp = 2", "layout.pp above 1", "allowed: 1"]),
+    "routing of a dense model": (
+        ("workload.routing.kind=natural",),
+        ["workload.routing.kind = natural", "no experts", "allowed: balanced"],
+    ),
+    "capacity of a dense model": (
+        ("workload.routing.capacity_factor=1.25",),
+        ["workload.routing.capacity_factor = 1.25", "no experts", "allowed: null"],
+    ),
     "experts of a dense model": (("layout.ep=2",), ["layout.ep = 2", "no experts", "allowed: 1"]),
 }
 

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from simtrain.costs.collectives.flows import Flows, Phase
 from simtrain.costs.collectives.price import CollectivePrice, price
-from simtrain.costs.collectives.routing import Routing
+from simtrain.model.routing import Routing
 
 __all__ = ["CollectivePrice", "Flows", "Phase", "Routing", "price"]

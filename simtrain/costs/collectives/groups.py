@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.cluster.topology import Topology
-from simtrain.costs.collectives.routing import Routing
+from simtrain.model.routing import Routing
 
 __all__ = ["Blocks", "Groups"]
 

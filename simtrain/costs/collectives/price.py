@@ -21,9 +21,9 @@ from simtrain.costs.collectives.flows import Flows, Phase, mean_use
 from simtrain.costs.collectives.groups import Groups
 from simtrain.costs.collectives.plan import Algorithm, Plan, Stage
 from simtrain.costs.collectives.protocol import IDEAL, LAUNCH_S, PROTOCOLS, Protocol, ramp_s
-from simtrain.costs.collectives.routing import Routing
 from simtrain.errors import InputError, LayoutError, UnknownNameError
 from simtrain.model.operators import Collective
+from simtrain.model.routing import Routing
 
 __all__ = ["CollectivePrice", "algorithms_for", "price"]
 

@@ -22,7 +22,10 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 DIRECT_FLOWS = 20_000
-"""Exchanges with more flows are added up from their parts: a few milliseconds instead of seconds."""
+"""Exchanges with more flows are added up from their parts, where the fabric's paths have parts: a few milliseconds
+instead of seconds."""
+MOST_FLOWS = 250_000
+"""Flows that are followed at once, so that their paths fit in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +93,17 @@ class Traffic:
     def exchange(self, rows: Ints, share: float) -> None:
         """Add a flow of ``share`` bytes between every two GPUs of each row, both ways; rows are (rows, GPUs)."""
         size = rows.shape[1]
-        shift = np.arange(1, size)
-        per_node = self.groups.topology.gpus_per_node
-        if rows.size * (size - 1) <= DIRECT_FLOWS or (rows // per_node == rows[:, :1] // per_node).all():
-            to = (np.arange(size) + shift[:, None]) % size
-            self.add(np.broadcast_to(rows, (size - 1, *rows.shape)).ravel(), rows[:, to].swapaxes(0, 1).ravel(), share)
-        else:
+        topology = self.groups.topology
+        inside = (rows // topology.gpus_per_node == rows[:, :1] // topology.gpus_per_node).all()
+        if not inside and rows.size * (size - 1) > DIRECT_FLOWS and topology.fabric and topology.fabric.separable:
             exchange.add(self, rows, share)
+            return
+        at_once = max(1, MOST_FLOWS // rows.size)
+        for first in range(1, size, at_once):
+            shift = np.arange(first, min(first + at_once, size))
+            to = (np.arange(size) + shift[:, None]) % size
+            source = np.broadcast_to(rows, (len(shift), *rows.shape)).ravel()
+            self.add(source, rows[:, to].swapaxes(0, 1).ravel(), share)
 
     def paths(self, source: Ints, target: Ints) -> Paths:
         """The ways of flows, whose latencies are counted from now on."""
@@ -147,7 +154,9 @@ class Traffic:
 
 def _paths(topology: Topology, source: Ints, target: Ints) -> tuple[Ints, Floats | None]:
     """Edges of each flow, (flows, hops) padded with -1, and the share of the flow on each; None where it is all."""
-    return topology.routes(source, target), None
+    if topology.fabric is None or not topology.fabric.spreads:
+        return topology.routes(source, target), None
+    return topology.paths(source, target)
 
 
 def _edge_count(topology: Topology) -> int:
