@@ -26,7 +26,19 @@ KernelClass = Literal[
     "permute",
     "optimizer",
 ]
-Collective = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "dispatch", "combine", "send_recv"]
+Collective = Literal[
+    "all_reduce",
+    "all_gather",
+    "reduce_scatter",
+    "all_to_all",
+    "dispatch",
+    "combine",
+    "broadcast",
+    "reduce",
+    "gather",
+    "scatter",
+    "send_recv",
+]
 Part = Literal["F", "I", "W"]
 
 

@@ -17,6 +17,7 @@ from simtrain.errors import InputError, LayoutError, UnknownNameError
 from tests.cluster.clusters import A100, B200, FAT_TREE, H100, PCIE_4090, PCIE_A100, SWITCH, topology
 
 COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")
+ROOTED = ("broadcast", "reduce", "gather", "scatter")
 SINGLE = H100 | {"gpus": 1, "nics": 1}
 NODES = {"A100": A100, "H100": H100, "B200": B200, "PCIe A100": PCIE_A100, "4090": PCIE_4090}
 sizes = st.floats(1.0, 1e11)
@@ -235,6 +236,33 @@ def test_a_price_explains_itself():
     assert (use > 0).all()
 
 
+@given(st.sampled_from(ROOTED), st.integers(2, 24), st.integers(0, 23), st.floats(1e6, 1e10))
+def test_ideal_rooted_collectives_through_one_switch(collective, n, root, size):
+    one_switch = topology(SINGLE, 24, SWITCH)
+    group = np.roll(np.arange(n), root % n)[None]
+    found = price(one_switch, collective, group, size, mode="ideal")
+    once = collective in ("broadcast", "reduce")
+    path = one_switch.latency(one_switch.route(0, 1))
+    assert found.time_s == pytest.approx((1 if once else (n - 1) / n) * size / 50e9 + (n - 1) * path)
+    assert found.bus_bandwidth * found.time_s == pytest.approx(size * (1 if once else (n - 1) / n))
+    # Every GPU but the root is reached, or sends, once.
+    edges, use = found.edge_use()
+    out = {one_switch.edge_label(e).split()[1] for e in edges if e % 2 == 0 and one_switch.edge_kind[e] == "nic"}
+    senders = {"broadcast": n - 1, "reduce": n - 1, "gather": n - 1, "scatter": 1}[collective]
+    assert len(out) == senders
+    assert (str(group[0, 0]) in out) == (collective in ("broadcast", "scatter"))
+    assert use.max() == pytest.approx(1.0)
+
+
+@given(st.sampled_from(ROOTED), st.sampled_from(["H100", "PCIe A100"]), st.permutations(range(32)), sizes)
+def test_rooted_collectives_take_less_than_those_of_everybody(collective, name, order, size):
+    groups = np.array(order).reshape(4, 8)
+    more = {"broadcast": "all_reduce", "reduce": "all_reduce", "gather": "all_to_all", "scatter": "all_to_all"}
+    algorithms = {"all_reduce": ["ring"], "all_to_all": ["pairwise"]}[more[collective]]
+    alone = price(cluster(name), collective, groups, size)
+    assert alone.time_s <= price(cluster(name), more[collective], groups, size, algorithms=algorithms).time_s * 1.0001
+
+
 def test_repeated_prices_are_kept():
     groups = np.arange(32).reshape(4, 8)
     assert price(cluster("H100"), "all_gather", groups, 1e6) is price(cluster("H100"), "all_gather", groups, 1e6)
@@ -245,10 +273,11 @@ def test_repeated_prices_are_kept():
     [
         (("all_reduce", [[0, 99]], 1.0), LayoutError, "0 to 31"),
         (("all_reduce", [[1, 1]], 1.0), LayoutError, "twice"),
+        (("all_reduce", [[0, 1], [2, 1]], 1.0), LayoutError, "GPU 1 is in 2 groups"),
         (("send_recv", [[0, 1, 2]], 1.0), LayoutError, "shape"),
         (("all_reduce", [[0, 1]], -1.0), InputError, "not negative"),
         (("all_reduce", [[0, 1]], float("nan")), InputError, "finite"),
-        (("broadcast", [[0, 1]], 1.0), UnknownNameError, "all_reduce"),
+        (("bcast", [[0, 1]], 1.0), UnknownNameError, "broadcast"),
     ],
 )
 def test_bad_calls_are_refused(arguments, error, word):

@@ -64,12 +64,19 @@ def test_bus_bandwidth_of_large_messages(name, node, nodes, gpus, collective, al
     assert found.bus_bandwidth / 1e9 == pytest.approx(measured, rel=0.15), name
 
 
-def measured_rows() -> list[dict[str, Any]]:
+def measured_rows(least_bytes: int = LARGE_BYTES) -> list[dict[str, Any]]:
     if not DATA.exists():
         return []
     with DATA.open(encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["kind"] == "measured" and row["library"] == "NCCL"]
-    return [row for row in rows if row["device"] in DEVICES and row["time_us"] and float(row["bytes"]) >= LARGE_BYTES]
+    return [
+        row
+        for row in rows
+        if row["device"] in DEVICES
+        and row["time_us"]
+        and float(row["bytes"]) >= least_bytes
+        and (row["nic_gbps"] or row["nodes"] == "1")
+    ]
 
 
 def predicted_s(row: dict[str, Any]) -> float:
@@ -89,6 +96,55 @@ def test_large_nccl_rows_are_predicted():
     assert np.median(np.abs(errors)) < 0.05
     # Four 8xB200 nodes on EFA are still on their ramp at 256 MiB (29 % faster here than measured).
     assert np.mean(np.abs(errors) < 0.17) > 0.95
+
+
+@pytest.mark.skipif(not DATA.exists(), reason=f"no published collectives at {DATA} (SIMTRAIN_DATA)")
+def test_nccl_rows_of_a_mebibyte_and_more_are_in_region_and_order():
+    rows = measured_rows(2**20)
+    measured, predicted = np.array([(float(row["time_us"]), predicted_s(row) * 1e6) for row in rows]).T
+    assert len(rows) >= 80
+    ranks = [np.argsort(np.argsort(times)) for times in (measured, predicted)]
+    assert np.corrcoef(*ranks)[0, 1] > 0.95
+    ratio = predicted / measured
+    assert 0.8 < np.median(ratio) < 1.25
+    assert np.mean((ratio > 0.4) & (ratio < 2.5)) > 0.95
+
+
+def choices(node: dict[str, Any], nodes: int, collective: str, sizes: list[int]) -> list[tuple[str, str]]:
+    """Algorithm and protocol by size."""
+    cluster = topology(node, nodes)
+    found = [price(cluster, collective, members(cluster, 8 * nodes), size) for size in sizes]  # type: ignore[arg-type]
+    return [(cost.algorithm, cost.protocol) for cost in found]
+
+
+SIZES = [2**e for e in range(10, 35, 2)]
+
+
+@pytest.mark.parametrize("nodes", [1, 4, 16])
+def test_protocols_give_way_to_each_other_as_messages_grow(nodes):
+    order = ("LL", "LL128", "Simple")
+    for collective in ("all_reduce", "all_gather"):
+        used = [order.index(protocol) for _, protocol in choices(A100, nodes, collective, SIZES)]
+        assert used == sorted(used)
+        assert (used[0], used[-1]) == (0, 2)
+    assert "LL128" not in {protocol for _, protocol in choices(PCIE_4090, nodes, "all_reduce", SIZES)}
+
+
+def test_trees_serve_small_all_reduces_between_nodes_and_rings_large_ones():
+    used = [algorithm for algorithm, _ in choices(A100, 4, "all_reduce", SIZES)]
+    assert used == sorted(used, reverse=True)  # tree before ring
+    assert set(used) == {"tree", "ring"}
+    # More nodes: the ring's steps cost more, so that trees last longer.
+    many = [algorithm for algorithm, _ in choices(A100, 32, "all_reduce", SIZES)]
+    assert many.count("tree") > used.count("tree")
+
+
+def test_the_switch_reduces_large_all_reduces_of_most_of_a_node():
+    used = [algorithm for algorithm, _ in choices(H100, 1, "all_reduce", SIZES)]
+    assert (used[0], used[-1]) == ("ring", "nvls")
+    assert {algorithm for algorithm, _ in choices(H100, 1, "all_gather", SIZES)} == {"ring"}
+    few = price(topology(H100), "all_reduce", np.arange(4)[None], 2**30)
+    assert few.algorithm == "ring"
 
 
 def test_pcie_boxes_are_an_order_of_magnitude_below_nvlink():

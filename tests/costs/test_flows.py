@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simtrain.costs.collectives import CollectivePrice, exchange, price
@@ -14,7 +14,7 @@ from simtrain.costs.collectives.protocol import PROTOCOLS
 from simtrain.costs.collectives.traffic import Traffic
 from simtrain.errors import InputError
 from tests.cluster.clusters import A100, FAT_TREE, H100, PCIE_4090, PCIE_A100, SWITCH, topology
-from tests.costs.test_collectives import cases, cluster, sizes
+from tests.costs.test_collectives import ROOTED, cases, cluster, sizes
 
 
 def bytes_on_edges(name: str, found: CollectivePrice) -> list[np.ndarray]:
@@ -36,8 +36,10 @@ def bytes_on_edges(name: str, found: CollectivePrice) -> list[np.ndarray]:
 
 
 @given(cases(), sizes, st.sampled_from(["nccl", "ideal"]), st.data())
+@settings(max_examples=200)
 def test_one_collective_alone_never_fills_an_edge_beyond_what_it_carries(case, size, mode, data):
     name, collective, groups = case
+    collective = data.draw(st.sampled_from([collective, *ROOTED, "dispatch"]))
     algorithm = data.draw(st.sampled_from([a.name for a in algorithms_for(collective, mode)]))
     try:
         found = price(cluster(name), collective, groups, size, mode=mode, algorithms=[algorithm])
@@ -153,7 +155,7 @@ def test_a_large_exchange_adds_up_to_all_its_flows(node, fabric, nics, order, sh
     except InputError:  # too many ports for this switch
         return
     rows = np.sort(np.array(order[: shape[0] * shape[1]]).reshape(shape), axis=1)
-    groups = Groups(graph, rows)
+    groups = Groups(graph, rows, rows[:, 0])
     each, parts = Traffic(groups), Traffic(groups)
     each.exchange(rows, 0.25)
     exchange.add(parts, rows, 0.25)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from simtrain.cluster.topology import Topology
 from simtrain.model.routing import Routing
 
-__all__ = ["Blocks", "Groups"]
+__all__ = ["Blocks", "Groups", "blocks_of"]
 
 Ints = NDArray[np.int64]
 
@@ -22,11 +22,13 @@ class Groups:
 
     Attributes:
         members: (groups, size) GPUs of each group, in ascending order (node by node).
+        roots: (groups,) GPU that a broadcast or scatter starts from, or a reduce or gather ends at.
         routing: where the tokens of a dispatch or combine go; None: to every GPU alike.
     """
 
     topology: Topology
     members: Ints
+    roots: Ints
     routing: Routing | None = None
 
     @property
@@ -79,12 +81,7 @@ class Groups:
     @cached_property
     def blocks(self) -> Blocks:
         """The stretches of members that lie on one node."""
-        change = np.ones(self.members.shape, dtype=bool)
-        change[:, 1:] = np.diff(self.nodes, axis=1) != 0
-        starts = np.flatnonzero(change)
-        of_member = np.cumsum(change) - 1
-        sizes = np.diff(starts, append=self.members.size)
-        return Blocks(starts, sizes, of_member, np.arange(self.members.size) - starts[of_member])
+        return blocks_of(self.members, self.topology.gpus_per_node)
 
     @cached_property
     def channels(self) -> list[tuple[int, Ints]]:
@@ -132,3 +129,12 @@ class Blocks:
     sizes: Ints
     of_member: Ints
     position: Ints
+
+
+def blocks_of(gpus: Ints, per_node: int) -> Blocks:
+    """Stretches of each row of ``gpus``, (rows, size), that lie on one node of ``per_node`` GPUs."""
+    change = np.ones(gpus.shape, dtype=bool)
+    change[:, 1:] = np.diff(gpus // per_node, axis=1) != 0
+    starts = np.flatnonzero(change)
+    of_member = np.cumsum(change) - 1
+    return Blocks(starts, np.diff(starts, append=gpus.size), of_member, np.arange(gpus.size) - starts[of_member])

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from simtrain.cluster.topology import Topology
 from simtrain.costs.collectives.flows import Flows, Phase, mean_use
 from simtrain.costs.collectives.groups import Groups
-from simtrain.costs.collectives.plan import Algorithm, Plan, Stage
+from simtrain.costs.collectives.plan import Algorithm, Plan, Stage, passes
 from simtrain.costs.collectives.protocol import IDEAL, LAUNCH_S, PROTOCOLS, Protocol, ramp_s
 from simtrain.errors import InputError, LayoutError, UnknownNameError
 from simtrain.model.operators import Collective
@@ -128,11 +128,12 @@ def price(
 
     Args:
         topology: the cluster.
-        collective: all_reduce, all_gather, reduce_scatter, all_to_all, dispatch, combine or send_recv.
-        groups: (groups, size) GPU ids; for send_recv (pairs, 2) senders and receivers.
-        size_bytes: as in nccl-tests: all_reduce the tensor of one rank; all_gather and reduce_scatter the
-            whole tensor; all_to_all all that one rank sends, its own part included; dispatch and combine as
-            all_to_all: tokens of one rank * experts of a token * bytes of a token.
+        collective: one of :data:`simtrain.model.operators.Collective`.
+        groups: (groups, size) GPU ids, the root first where there is one; for send_recv (pairs, 2) senders and
+            receivers.
+        size_bytes: as in nccl-tests: all_reduce, broadcast and reduce the tensor of one rank; all_gather,
+            reduce_scatter, gather and scatter the whole tensor; all_to_all all that one rank sends, its own part
+            included; dispatch and combine likewise: tokens of one rank * experts of a token * bytes of a token.
         mode: nccl, or ideal (line rates, no software).
         algorithms: names to choose from; by default those of NCCL, or the bandwidth-optimal ones when ideal.
         routing: of a dispatch or combine: send each token to each of its nodes once (DeepEP), where nodes have
@@ -140,7 +141,7 @@ def price(
 
     Raises:
         UnknownNameError: a collective, mode or algorithm that does not exist.
-        LayoutError: a GPU that the cluster does not have, or one twice in a group.
+        LayoutError: a GPU that the cluster does not have, or one twice in a group or in two groups.
         InputError: a size that is negative or not finite, a routing for another collective, or no algorithm
             that applies.
     """
@@ -201,7 +202,7 @@ def _offers(
     _check_groups(topology, collective, groups)
     if groups.size == 0 or groups.shape[1] == 1:
         return []
-    members = Groups(topology, groups if collective == "send_recv" else np.sort(groups, axis=1), routing)
+    members = Groups(topology, groups if collective == "send_recv" else np.sort(groups, axis=1), groups[:, 0], routing)
     found = [(a, plan) for a in algorithms if (plan := a.plan(members, collective)) is not None]
     plans = [plan for a, plan in found if a.preferred] or [plan for _, plan in found]
     if not plans:
@@ -224,8 +225,12 @@ def _check_groups(topology: Topology, collective: Collective, groups: Ints) -> N
             f"{collective}: groups name GPUs {groups.min()} to {groups.max()}, "
             f"but the cluster has 0 to {topology.gpus - 1}"
         )
-    if collective != "send_recv" and groups.size and (np.diff(np.sort(groups, axis=1), axis=1) == 0).any():
+    if collective == "send_recv" or not groups.size:
+        return
+    if (np.diff(np.sort(groups, axis=1), axis=1) == 0).any():
         raise LayoutError(f"{collective}: a group holds the same GPU twice")
+    if (times := np.bincount(groups.ravel())).max() > 1:
+        raise LayoutError(f"{collective}: GPU {times.argmax()} is in {times.max()} groups that run at once")
 
 
 def _offer(topology: Topology, plan: Plan, protocol: Protocol) -> _Offer:
@@ -283,7 +288,8 @@ def _price(
     carried = longest.slowest_load / longest.seconds_per_byte
     near, far = (sum(getattr(s, key) for s in best.plan.stages) for key in ("near_steps", "far_steps"))
     phases = tuple(stage.phase(size_bytes) for stage in best.stages)
-    bus = {"all_reduce": 2 * (size - 1) / size, "send_recv": 1.0}.get(collective, (size - 1) / size)
+    once = ("broadcast", "reduce", "send_recv")
+    bus = 1.0 if collective in once else (size - 1) / size * passes(collective)
     return CollectivePrice(
         algorithm=best.plan.algorithm,
         protocol=best.protocol.name,

@@ -9,12 +9,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from simtrain.costs.collectives.groups import Groups
+from simtrain.costs.collectives.groups import Groups, blocks_of
 from simtrain.costs.collectives.plan import Algorithm, Plan, Stage, passes
 from simtrain.costs.collectives.traffic import Traffic
 from simtrain.model.operators import Collective
 
-__all__ = ["ALGORITHM"]
+__all__ = ["ALGORITHM", "rings"]
 
 Ints = NDArray[np.int64]
 
@@ -22,7 +22,7 @@ Ints = NDArray[np.int64]
 def _plan(groups: Groups, collective: Collective) -> Plan:
     n, nodes, rounds = groups.size, groups.most_nodes, passes(collective)
     traffic = Traffic(groups)
-    for channels, orders in _rings(groups):
+    for channels, orders in rings(groups):
         traffic.add(orders.ravel(), np.roll(orders, -1, axis=1).ravel(), rounds * (n - 1) / n / channels)
     stage = Stage(
         "ring",
@@ -39,8 +39,8 @@ def _plan(groups: Groups, collective: Collective) -> Plan:
     )
 
 
-def _rings(groups: Groups) -> list[tuple[int, Ints]]:
-    """Ring orders, by the number of channels of their group."""
+def rings(groups: Groups) -> list[tuple[int, Ints]]:
+    """Ring orders (rings, size), by the number of channels of their group."""
     if groups.most_nodes == groups.size:
         return [(1, groups.members)]
     return [(channels, _to_and_fro(groups, orders)) for channels, orders in groups.channels]
@@ -48,7 +48,7 @@ def _rings(groups: Groups) -> list[tuple[int, Ints]]:
 
 def _to_and_fro(groups: Groups, orders: Ints) -> Ints:
     """Every second node is walked backwards: it is entered by the rail that the node before was left by."""
-    blocks = Groups(groups.topology, orders).blocks
+    blocks = blocks_of(orders, groups.topology.gpus_per_node)
     first = blocks.of_member.reshape(orders.shape)[:, :1]
     backwards = ((blocks.of_member.reshape(orders.shape) - first) % 2).ravel()
     place = np.where(backwards, blocks.sizes[blocks.of_member] - 1 - blocks.position, blocks.position)

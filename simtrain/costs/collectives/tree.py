@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from simtrain.costs.collectives.groups import Groups
+from simtrain.costs.collectives.groups import Groups, blocks_of
 from simtrain.costs.collectives.plan import Algorithm, Plan, Stage
 from simtrain.costs.collectives.traffic import Traffic
 from simtrain.model.operators import Collective
@@ -75,7 +75,7 @@ def _plan(groups: Groups, collective: Collective) -> Plan | None:
 
 def _heads(groups: Groups, orders: Ints) -> tuple[Ints, tuple[Ints, Ints]]:
     """(channels, nodes) GPU of each node that talks to others; both ends of the links of the chains inside nodes."""
-    blocks = Groups(groups.topology, orders).blocks
+    blocks = blocks_of(orders, groups.topology.gpus_per_node)
     flat = orders.ravel()
     inner = np.flatnonzero(blocks.position)
     return flat[blocks.starts].reshape(len(orders), -1), (flat[inner - 1], flat[inner])
