@@ -164,6 +164,7 @@ class BlockWriter:
             half.named.clear()
         lane = [self.lane(_STREAM[priced.stream])]
         waits = [half.named[name] for name in priced.after if name in half.named] or half.ends
+        first = len(self.rows)  # an exchange in several phases is several operations
         op = self.add(
             priced,
             Phase.RECOMPUTE if priced.recompute else _PHASE[priced.part],
@@ -175,9 +176,9 @@ class BlockWriter:
         )
         half.ends = [*(other for other in half.ends if other not in waits and self.lanes[other] != lane), op]
         half.named[priced.name] = op
-        half.entry = op if half.entry < 0 else half.entry
+        half.entry = first if half.entry < 0 else half.entry
         half.last = half.layer_end[priced.layer] = op
-        half.layer_start.setdefault(priced.layer, op)
+        half.layer_start.setdefault(priced.layer, first)
         return op
 
     def block(self) -> Block:

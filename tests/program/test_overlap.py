@@ -79,7 +79,7 @@ def writer_and_half() -> tuple[BlockWriter, Half]:
 
 
 def priced(name: str, stream: str, *after: str, layer: int = 0) -> Priced:
-    return Priced(name, stream, "F", False, layer, 0.0, 1.0, 0.0, 0.0, 0.0, None, "gemm", after)
+    return Priced(name, stream, "F", False, layer, 0.0, 1.0, 0.0, 0.0, 0.0, None, "gemm", after=after)
 
 
 def test_operations_wait_for_what_they_name_and_otherwise_for_all_open_ends() -> None:
