@@ -40,6 +40,7 @@ class Priced:
         sms: SMs that an exchange holds on each of its GPUs; grid: thread blocks of a kernel on a static grid, or 0.
         cost: the kernel time or collective price behind it, for explanations; None for host time.
         after: operators of the same layer that it waits for, see :class:`simtrain.model.operators.Kernel`.
+        routed: its rows chose experts of this rank, the busiest; see :meth:`PriceList.less_busy`.
         routing: of a dispatch or combine.
         whole_bytes: size of the exchange that ``cost`` is the price of; this is all of it, or a piece, of which only
             the ``first`` has its latency.
@@ -60,6 +61,7 @@ class Priced:
     sms: int = 0
     grid: int = 0
     after: tuple[str, ...] = ()
+    routed: bool = False
     routing: Routing | None = None
     whole_bytes: float = 0.0
     first: bool = True
@@ -78,6 +80,7 @@ class PriceList:
         self.topology = topology
         self.placement = placement
         self.mode = cluster.collectives.mode
+        self.notify_wait_s = cluster.collectives.notify_wait
         self.contention = cluster.contention
         self.sm_count = kernels.device.sm_count or 0
         self._kernel_times: dict[Kernel, KernelTime] = {}
@@ -96,7 +99,7 @@ class PriceList:
         cost = self._over(op.stream, 0, op.collective, whole_bytes, op.routing)
         found = self._priced(op.name, op.stream, op.collective, whole_bytes, cost)
         found = replace(found, layer=layer, part=op.part, recompute=op.recompute, routing=op.routing)
-        return found if op.of_bytes is None else _cut(replace(found, bytes=op.bytes, first=op.first), cost)
+        return found if op.of_bytes is None else self._cut(replace(found, bytes=op.bytes, first=op.first), cost)
 
     def kernel(self, kernel: Kernel, layer: int = -1) -> Priced:
         """Price one kernel."""
@@ -117,7 +120,23 @@ class PriceList:
             time,
             kernel.kind,
             grid=self.kernels.blocks(kernel) if self.contention.grid == "static" else 0,
+            routed=kernel.routed,
         )
+
+    def less_busy(self, priced: Priced, load: float) -> Priced:
+        """A routed kernel on a rank with ``load`` times the rows of the busiest one."""
+        if not isinstance(priced.cost, KernelTime):
+            return priced
+        kernel = priced.cost.kernel
+        m, k = (1.0, load) if kernel.part == "W" else (load, 1.0)
+        fewer = replace(
+            kernel,
+            flops=kernel.flops * load,
+            bytes=kernel.bytes * load,
+            m=round(kernel.m * m),
+            k=round(kernel.k * k),
+        )
+        return replace(self.kernel(fewer, priced.layer), part=priced.part, recompute=priced.recompute)
 
     def exchange(
         self, name: str, axis: str, collective: Collective, size_bytes: float, layer: int = -1, *, part: str = "F"
@@ -131,7 +150,7 @@ class PriceList:
         if priced.stream not in AXES or not isinstance(priced.cost, CollectivePrice):
             return priced
         kind = cast("Collective", priced.kind)
-        return _cut(priced, self._over(priced.stream, rank, kind, priced.whole_bytes, priced.routing))
+        return self._cut(priced, self._over(priced.stream, rank, kind, priced.whole_bytes, priced.routing))
 
     def over(
         self, name: str, axis: str, collective: Collective, groups: NDArray[np.int64], size_bytes: float
@@ -159,7 +178,7 @@ class PriceList:
 
     def _priced(self, name: str, axis: str, collective: Collective, size_bytes: float, cost: CollectivePrice) -> Priced:
         family = axis.partition(" ")[0]
-        return Priced(
+        found = Priced(
             name=name,
             stream=axis,
             part="F",
@@ -175,15 +194,16 @@ class PriceList:
             sms=getattr(self.contention.sms, family if family in _OWN_SMS else "dp") if self.sm_count else 0,
             whole_bytes=size_bytes,
         )
+        return self._cut(found, cost)
+
+    def _cut(self, priced: Priced, cost: CollectivePrice) -> Priced:
+        """The exchange, or the piece of one, with the times of ``cost``."""
+        share = priced.bytes / priced.whole_bytes if priced.whole_bytes else 1.0
+        wait_s = self.notify_wait_s if priced.stream == "ep" else 0.0
+        latency_s = cost.latency_s + wait_s if priced.first else 0.0
+        return replace(priced, cost=cost, latency_s=latency_s, work_s=cost.transfer_s * share)
 
     def send(self, name: str, source: int, target: int, size_bytes: float) -> Priced:
         """Price the sends from pipeline rank ``source`` to ``target``, all replicas at once."""
         pairs = self.placement.pairs(source, target)
         return replace(self.over(name, f"pp {source} {target}", "send_recv", pairs, size_bytes), stream="pp")
-
-
-def _cut(priced: Priced, cost: CollectivePrice) -> Priced:
-    """The exchange, or the piece of one, with the times of ``cost``."""
-    share = priced.bytes / priced.whole_bytes if priced.whole_bytes else 1.0
-    latency_s = cost.latency_s if priced.first else 0.0
-    return replace(priced, cost=cost, latency_s=latency_s, work_s=cost.transfer_s * share)

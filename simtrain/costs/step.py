@@ -77,6 +77,7 @@ def shard_of(layout: Layout, workload: Workload, parallel: Parallel) -> Shard:
         dispatcher=layout.dispatcher or ("deepep" if limited else "alltoall"),
         shared_expert_overlap=layout.shared_expert_overlap,
         ep_overlap_wgrad=layout.ep_overlap_wgrad,
+        routing=workload.routing,
     )
 
 
@@ -88,9 +89,10 @@ def send_bytes(model: Model, shard: Shard) -> float:
 
 def stage_operators(model: Model, shard: Shard, parallel: Parallel) -> list[list[tuple[int, LayerOperators]]]:
     """Layers of each stage with their operators; the embedding opens the first, the head closes the last."""
-    kinds = {layer_kind(model, i): i for i in range(model.layers)}
-    by_kind = {kind: layer_operators(model, i, shard) for kind, i in kinds.items()}
-    stages = [[(i, by_kind[layer_kind(model, i)]) for i in layers] for layers in parallel.stage_layers]
+    alike = shard.routing.kind == "balanced"
+    kinds = {layer_kind(model, i) if alike else i: i for i in range(model.layers)}
+    found = {kind: layer_operators(model, i, shard) for kind, i in kinds.items()}
+    stages = [[(i, found[layer_kind(model, i) if alike else i]) for i in layers] for layers in parallel.stage_layers]
     stages[0].insert(0, (EMBEDDING, embedding_operators(model, shard)))
     stages[-1].append((HEAD, head_operators(model, shard)))
     return stages

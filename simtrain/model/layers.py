@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from simtrain.model.attention import attention_pieces
 from simtrain.model.counts import LayerKind, layer_kind
+from simtrain.model.expert_loads import rank_loads
 from simtrain.model.flow import flow
 from simtrain.model.mlp import mlp_pieces
 from simtrain.model.moe import moe_pieces
@@ -33,13 +34,18 @@ FP32_BYTES = 4
 
 
 def layer_operators(model: Model, layer_index: int, shard: Shard) -> LayerOperators:
-    """Operators of one layer (0-based); equal for all layers of one :func:`layer_kind`.
+    """Operators of one layer (0-based) on the busiest rank; equal for all layers of one :func:`layer_kind`.
 
+    Under natural routing each layer has its own busiest rank and load.
     Full recomputation keeps the layer's input and runs its whole forward again; selective recomputation keeps
     queries, keys and values and runs the attention core again (Korthikanti et al. 2022, arXiv 2205.05198,
     section 5).  ``saved_bytes`` of a recomputed kernel is what it holds while the layer's backward runs.
     """
-    pieces = _layer_pieces(model, layer_kind(model, layer_index), shard)
+    kind = layer_kind(model, layer_index)
+    if kind == "moe" and model.moe is not None:
+        loads = rank_loads(model.moe, shard.ep, layer_index, shard.routing)
+        shard = replace(shard, expert_load=float(loads.max()))
+    pieces = _layer_pieces(model, kind, shard)
     if shard.recompute == "full":
         return _recomputed_whole(pieces)
     if shard.recompute == "selective":

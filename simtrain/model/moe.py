@@ -1,4 +1,4 @@
-"""Experts of one layer, perfectly balanced.
+"""Experts of one layer, on the busiest rank (perfectly balanced unless the shard says otherwise).
 
 With expert parallelism an expert is whole on its rank (expert tensor parallelism is 1) and every rank
 dispatches its own local tokens; tensor parallelism without sequence parallelism then repeats the work of the
@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from simtrain.model.flow import chain
 from simtrain.model.mlp import activation, inner_width, mlp_pieces
-from simtrain.model.operators import Collective, Exchange, Kernel, Shard
+from simtrain.model.operators import Collective, Exchange, Kernel, Operator, Shard
 from simtrain.model.pieces import Piece, gemm, local_tokens, memory_bound, tokens
 from simtrain.model.routing import Routing
 from simtrain.scenario.model import MixtureOfExperts, Model
@@ -26,14 +26,14 @@ FP32_BYTES = 4
 def moe_pieces(model: Model, moe: MixtureOfExperts, shard: Shard) -> list[Piece]:
     """Router, dispatch, experts, combine, and shared experts, in forward order."""
     source = local_tokens(shard) if shard.ep > 1 else tokens(shard)
-    rows = source * moe.top_k
+    sent, rows = source * moe.top_k, round(source * moe.top_k * shard.expert_load)
     experts, shared = _experts(model, moe, shard, rows), _shared(model, moe, shard)
     enter = [
         *_router(model.hidden, moe, shard),
         *_enter(model.hidden, shard),
-        _permute("permute", shard, source, rows, model.hidden),
+        _permute("permute", shard, source, sent, model.hidden),
     ]
-    leave = [_permute("unpermute", shard, rows, source, model.hidden), *_leave(model.hidden, shard)]
+    leave = [_permute("unpermute", shard, sent, source, model.hidden), *_leave(model.hidden, shard)]
     add = [_shared_add(model.hidden, shard)] if shared else []
     if shard.ep == 1:
         return [*enter, *experts, *leave, *shared, *add]
@@ -73,11 +73,16 @@ def _router(hidden: int, moe: MixtureOfExperts, shard: Shard) -> list[Piece]:
 def _experts(model: Model, moe: MixtureOfExperts, shard: Shard, rows: int) -> list[Piece]:
     width = moe.expert_ffn_hidden // (1 if shard.ep > 1 else shard.tp)
     inner, groups = inner_width(model, width), max(1, moe.experts // shard.ep)
-    return [
+    pieces = (
         _grouped("expert_up", shard, rows, model.hidden, inner, groups),
         activation("expert_activation", shard, rows, inner, width),
         _grouped("expert_down", shard, rows, width, model.hidden, groups),
-    ]
+    )
+    return [Piece(_routed(piece.forward), _routed(piece.backward)) for piece in pieces]
+
+
+def _routed(operators: Sequence[Operator]) -> tuple[Operator, ...]:
+    return tuple(replace(op, routed=True) if isinstance(op, Kernel) else op for op in operators)
 
 
 def _grouped(name: str, shard: Shard, rows: int, k: int, n: int, groups: int) -> Piece:

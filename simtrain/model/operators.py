@@ -5,11 +5,12 @@ Sizes are those of ONE rank after tensor, context and expert parallel sharding (
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from simtrain.model.routing import Routing
 from simtrain.scenario.part import Precision
+from simtrain.scenario.workload import ExpertRouting
 
 __all__ = ["Collective", "Exchange", "Kernel", "KernelClass", "LayerOperators", "Operator", "Part", "Shard"]
 
@@ -55,6 +56,8 @@ class Shard:
         recompute, attention, tp_overlap, tp_overlap_chunks, shared_expert_overlap, ep_overlap_wgrad: as in
             :class:`simtrain.scenario.layout.Layout`.
         dispatcher: likewise, worked out where it is absent there.
+        routing: how evenly tokens spread over experts; expert_load: rows of the busiest rank's experts in a layer,
+            relative to an even spread of all rows.
     """
 
     micro_batch: int
@@ -74,6 +77,8 @@ class Shard:
     dispatcher: Literal["alltoall", "deepep"] = "alltoall"
     shared_expert_overlap: bool = True
     ep_overlap_wgrad: bool = False
+    routing: ExpertRouting = field(default_factory=ExpertRouting)
+    expert_load: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,7 @@ class Kernel:
             the backward of its layer runs.
         part: F forward, I backward for inputs, W backward for weights.
         recompute: executed again during backward (counted apart, HFU includes it).
+        routed: its rows are tokens that chose experts of this rank, so that ranks may have more or less to do.
         after: operators of the same layer and part that it waits for, of several of one name the one before it;
             empty: everything before it that nothing has waited for yet, and so the join of all that.
     """
@@ -103,6 +109,7 @@ class Kernel:
     groups: int = 1
     saved_bytes: float = 0.0
     recompute: bool = False
+    routed: bool = False
     after: tuple[str, ...] = ()
 
 

@@ -131,6 +131,7 @@ class BlockWriter:
                     flow,
                     priced.sms,
                     priced.grid,
+                    self.flows.number(priced),
                     SCOPES.index(scope),
                     self.halves.index(half) if half else 0,
                 )
@@ -209,6 +210,7 @@ _COLUMNS = (
     ("flow", np.int32),
     ("sms", np.float64),
     ("grid", np.int32),
+    ("routed", np.int32),
     ("scope", np.int32),
     ("half", np.int32),
 )

@@ -44,6 +44,24 @@ class FlowSets:
         lengths = [length for found in flows for length in np.diff(found.group_ptr).tolist()]
         return cls._of(lengths, [f.edge for f in flows], [f.use for f in flows], flows, [f.groups for f in flows])
 
+    def split(self, copies: NDArray[np.int64], shares: Floats) -> FlowSets:
+        """One set of each copy: sets with as many ``copies`` as ``shares`` are split that way, those with one stay.
+
+        Args:
+            copies: (sets,) of each set.
+            shares: what each of several copies takes of its set.
+        """
+        lengths = np.repeat(np.diff(self.ptr), copies)
+        entry = _spread(np.repeat(self.ptr[:-1], copies), lengths)
+        several = copies == len(shares)
+        share = np.concatenate([shares if many else np.ones(1) for many in several.tolist()] or [np.empty(0)])
+        return FlowSets(
+            ptr=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32),
+            edge=self.edge[entry],
+            use=self.use[entry] * np.repeat(share, lengths),
+            weight=np.repeat(self.weight, copies),
+        )
+
     @classmethod
     def nothing(cls, count: int) -> FlowSets:
         """Sets that cross no edge."""
@@ -133,6 +151,7 @@ class FlowTable:
 
     Attributes:
         exchanges: the exchange that each set belongs to; flows: its flows.
+        routed: kernels whose rows chose experts, numbered as operations first use them.
     """
 
     def __init__(self, prices: PriceList) -> None:
@@ -140,6 +159,8 @@ class FlowTable:
         self._index: dict[int, int] = {}
         self.exchanges: list[Priced] = []
         self.flows: list[Flows] = []
+        self.routed: list[Priced] = []
+        self._routed: dict[tuple[object, ...], int] = {}
 
     @property
     def sharing(self) -> Sharing:
@@ -150,6 +171,19 @@ class FlowTable:
     def local(self, priced: Priced, rank: int) -> Priced:
         """An exchange as the groups of one pipeline rank run it."""
         return self._list.of_rank(priced, rank)
+
+    def number(self, priced: Priced) -> int:
+        """Place in :attr:`routed`; -1 for any other operation."""
+        if not priced.routed:
+            return -1
+        place = self._routed.setdefault((priced.layer, priced.name, priced.part, id(priced.cost)), len(self.routed))
+        if place == len(self.routed):
+            self.routed.append(priced)
+        return place
+
+    def less_busy(self, routed: int, load: float) -> Priced:
+        """A routed kernel with ``load`` times the rows of the busiest rank."""
+        return self._list.less_busy(self.routed[routed], load)
 
     def parts(self, priced: Priced) -> list[tuple[float, float, int]]:
         """Latency, work and flow set of the operations that follow one another; one without flows for a kernel."""
@@ -162,9 +196,11 @@ class FlowTable:
             self.flows += [phase.flows for phase in cost.phases]
             self.exchanges += [priced] * len(cost.phases)
         share = priced.bytes / priced.whole_bytes
+        latencies = [phase.latency_s if priced.first else 0.0 for phase in cost.phases]
+        latencies[0] += priced.latency_s - sum(latencies)  # what precedes the whole exchange
         return [
-            (phase.latency_s if priced.first else 0.0, phase.transfer_s * share, first + i)
-            for i, phase in enumerate(cost.phases)
+            (latency_s, phase.transfer_s * share, first + i)
+            for i, (latency_s, phase) in enumerate(zip(latencies, cost.phases, strict=True))
         ]
 
     def sets(self, *, folded: bool = True) -> FlowSets:

@@ -38,12 +38,14 @@ class Lowered:
         program: one simulated rank per pipeline rank.
         scope: (n,) index into :data:`simtrain.program.blocks.SCOPES`.
         actions: (actions, 6) rank, kind, stage, micro batch, first and last compute operation.
+        routed: (n,) place of a kernel in ``flows.routed`` where ranks may have more or less to do, else -1.
         flows: what the sets of ``program.flow`` are, before links on which nobody can wait were left out.
     """
 
     program: Program
     scope: Ints
     actions: Ints
+    routed: Ints
     flows: FlowTable
 
 
@@ -108,7 +110,7 @@ class _Lowering:
         self._link_stages()
         self._finish_step()
         actions = np.array([row for rows in self.actions for row in rows], dtype=np.int32)
-        return Lowered(self._program(), self._column("scope"), actions, self.maker.flows)
+        return Lowered(self._program(), self._column("scope"), actions, self._column("routed"), self.maker.flows)
 
     def _place(self, block: Block, microbatches: tuple[int, ...] = (-1,)) -> int:
         base = self.size

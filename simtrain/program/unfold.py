@@ -1,7 +1,15 @@
-"""Unfolding: write out every symmetric copy of a folded Program, one simulated rank per GPU."""
+"""Unfolding: write out the copies that a folded Program stands for.
+
+Either every one, a simulated rank per GPU; or, where experts are uneven, two of each pipeline rank: the busiest of the
+GPUs that share the experts, and one for all the others.  Dispatch and combine hold the whole group in every layer, so
+that the busiest alone decides when it goes on; what the others do in between adds up as if all did the same.  Where
+a slot overlaps a forward with a backward, one rank stands for the busiest of two layers at once, which may be two: such
+a step comes out up to a few percent too slow.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -11,10 +19,12 @@ from numpy.typing import NDArray
 from simtrain.layout.placement import Placement
 from simtrain.program.blocks import SCOPES
 from simtrain.program.builder import fifos
+from simtrain.program.flows import FlowSets
 from simtrain.program.lower import Lowered
 from simtrain.program.program import STREAMS, Program
+from simtrain.program.timeline import Timeline
 
-__all__ = ["Unfolded", "unfold"]
+__all__ = ["Loads", "Unfolded", "split_uneven", "unfold"]
 
 _PER_OPERATION = (
     "name",
@@ -35,40 +45,93 @@ _PER_OPERATION = (
 Ints = NDArray[Any]
 
 
+Loads = Callable[[int], NDArray[np.float64]]
+"""Rows that the experts of each copy have in a layer, relative to the busiest."""
+
+
 @dataclass(frozen=True, slots=True)
 class Unfolded:
-    """A Program of every GPU; ``source[o]`` is the folded operation that operation o is a copy of."""
+    """A Program of several copies; ``source[o]`` is the folded operation that operation o is a copy of."""
 
     program: Program
     source: NDArray[np.int64]
 
+    def folded(self, timeline: Timeline, program: Program) -> Timeline:
+        """The Timeline of the first copies alone, as one of the folded Program."""
+        first = np.searchsorted(self.source, np.arange(program.size))
+        return Timeline(program, timeline.start_s[first], timeline.end_s[first], timeline.engine)
 
-def unfold(lowered: Lowered, placement: Placement) -> Unfolded:
+
+def unfold(lowered: Lowered, placement: Placement, loads: Loads | None = None) -> Unfolded:
     """Write out all copies: a kernel once per GPU, a collective once per group with a lane of each member.
 
     Rank numbers are pipeline rank * (tp * cp * dp) + coordinate.
+
+    Args:
+        lowered: the folded Program.
+        placement: where its ranks are.
+        loads: by layer, of the coordinates of a pipeline rank; absent: all alike.
     """
     labels = [placement.partition(scope) for scope in SCOPES]
+    program, source, copy = _copies(lowered, labels)
+    groups = np.array([flows.groups for flows in lowered.flows.flows], dtype=np.int64)
+    program = _with_flows(program, lowered.program.flow[source], copy, groups, lowered.flows.sets(folded=False))
+    return Unfolded(_with_loads(program, lowered, source, copy, loads) if loads else program, source)
+
+
+def split_uneven(lowered: Lowered, share: float, loads: Loads) -> Unfolded:
+    """Two copies of each pipeline rank: the busiest rank of each group that shares the experts, and the others.
+
+    Args:
+        lowered: the folded Program, with the prices of the busiest rank.
+        share: of the GPUs that are the busiest of their group.
+        loads: by layer, of the busiest (1) and of the others on average.
+    """
+    labels = [np.arange(2) if scope == "local" else np.zeros(2, dtype=np.int64) for scope in SCOPES]
+    program, source, copy = _copies(lowered, labels)
+    sets = np.ones(len(lowered.flows.flows), dtype=np.int64)
+    local = lowered.program.flow[lowered.scope == SCOPES.index("local")]
+    sets[local[local >= 0]] = 2
+    flows = lowered.flows.sets().split(sets, np.array([share, 1.0 - share]))
+    program = _with_flows(program, lowered.program.flow[source], copy, sets, flows)
+    gpus = np.outer(lowered.program.multiplicity, [share, 1.0 - share]).round().astype(np.int32)
+    return Unfolded(_with_loads(replace(program, multiplicity=gpus.ravel()), lowered, source, copy, loads), source)
+
+
+def _copies(lowered: Lowered, labels: list[Ints]) -> tuple[Program, Ints, Ints]:
+    """The copies, the folded operation of each, and its number among those of the same one."""
     copies = np.array([label.max() + 1 for label in labels])[lowered.scope]
     first = np.concatenate([[0], np.cumsum(copies)])
     source = np.repeat(np.arange(lowered.program.size), copies)
     op_ptr, lanes = _lanes(lowered, labels, first)
     dep_ptr, dep = _dependencies(lowered, labels, first)
     program = _assemble(lowered.program, source, op_ptr, lanes, dep_ptr, dep, len(labels[0]))
-    copy = np.arange(len(source)) - first[source]
-    return Unfolded(_with_flows(program, lowered, source, copy), source)
+    return program, source, np.arange(len(source)) - first[source]
 
 
-def _with_flows(program: Program, lowered: Lowered, source: Ints, copy: Ints) -> Program:
-    """Each copy of a transfer takes what its own group takes of the links."""
-    groups = np.array([flows.groups for flows in lowered.flows.flows], dtype=np.int64)
-    folded = lowered.program.flow[source]
-    first = np.concatenate([[0], np.cumsum(groups)])
+def _with_flows(program: Program, folded: Ints, copy: Ints, copies: Ints, sets: FlowSets) -> Program:
+    """Each copy of a transfer takes what its own group takes of the links; ``copies`` of each folded set."""
+    first = np.concatenate([[0], np.cumsum(copies)])
     flow = np.where(folded >= 0, first[folded] + copy, -1).astype(np.int32)
-    sets = lowered.flows.sets(folded=False).contended(flow, program.lanes[program.op_ptr[:-1]])
+    sets = sets.contended(flow, program.lanes[program.op_ptr[:-1]])
     return replace(
         program, flow=flow, flow_ptr=sets.ptr, flow_edge=sets.edge, flow_use=sets.use, flow_weight=sets.weight
     )
+
+
+def _with_loads(program: Program, lowered: Lowered, source: Ints, copy: Ints, loads: Loads) -> Program:
+    """Routed kernels of each copy take what its own rows take."""
+    latency_s, work_s, useful_s = program.latency_s.copy(), program.work_s.copy(), program.useful_s.copy()
+    routed = lowered.routed[source]
+    of_layer = {layer: loads(layer) for layer in {kernel.layer for kernel in lowered.flows.routed}}
+    for number, kernel in enumerate(lowered.flows.routed):
+        load = of_layer[kernel.layer]
+        mine = np.flatnonzero(routed == number)
+        values, which = np.unique(load[copy[mine]], return_inverse=True)
+        priced = [lowered.flows.less_busy(number, value) for value in values.tolist()]
+        for column, key in ((latency_s, "latency_s"), (work_s, "work_s"), (useful_s, "useful_s")):
+            column[mine] = np.array([getattr(one, key) for one in priced])[which]
+    return replace(program, latency_s=latency_s, work_s=work_s, useful_s=useful_s)
 
 
 def _lanes(lowered: Lowered, labels: list[Ints], first: Ints) -> tuple[Ints, Ints]:

@@ -27,6 +27,8 @@ class Scenario(Part):
     money: Money = Money()
     engine: Literal["auto", "des", "compiled"] = "auto"
     """Event engine; ``auto`` takes the fastest that applies and says which."""
+    fold: bool = True
+    """Simulate one GPU for all that behave alike; otherwise every GPU by itself: the same result, slowly."""
     seed: int = Field(0, ge=0)
 
 

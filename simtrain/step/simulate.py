@@ -17,11 +17,14 @@ from simtrain.layout.placement import Placement, place
 from simtrain.model.flops import model_flops_per_token, model_flops_utilisation
 from simtrain.model.operators import Shard
 from simtrain.program.lower import Lowered, lower
+from simtrain.program.program import Program
 from simtrain.program.timeline import Timeline
+from simtrain.program.unfold import Unfolded
 from simtrain.scenario.cluster import Device, Node
 from simtrain.scenario.model import Model
 from simtrain.scenario.scenario import Scenario
 from simtrain.schedules.order import Order
+from simtrain.step.copies import copies_of
 from simtrain.step.explain import contributions, coverage
 from simtrain.step.memory import memory_report
 from simtrain.step.money import job_report
@@ -34,7 +37,10 @@ __all__ = ["Plan", "plan_step", "report_step", "simulate_memory", "simulate_step
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A scenario worked out up to the Program that an engine runs."""
+    """A scenario worked out up to the Program that an engine runs.
+
+    ``copies`` is there where one GPU of each pipeline rank cannot stand for all others.
+    """
 
     scenario: Scenario
     model: Model
@@ -46,6 +52,12 @@ class Plan:
     order: Order
     prices: StepPrices
     lowered: Lowered
+    copies: Unfolded | None
+
+    @property
+    def program(self) -> Program:
+        """What an engine runs: the folded Program, or the copies that do not behave alike."""
+        return self.copies.program if self.copies else self.lowered.program
 
 
 def plan_step(scenario: Scenario) -> Plan:
@@ -70,7 +82,8 @@ def plan_step(scenario: Scenario) -> Plan:
     order = pipeline_order(scenario, parallel, costs)
     prices = price_step(price_list, model, layout, shard, parallel, order)
     lowered = lower(order, prices, price_list, layout, parallel, workload.host_time_per_micro_batch)
-    return Plan(scenario, model, node.device, parallel, placement, topology, shard, order, prices, lowered)
+    copies = copies_of(scenario, model, parallel, placement, lowered)
+    return Plan(scenario, model, node.device, parallel, placement, topology, shard, order, prices, lowered, copies)
 
 
 def simulate_step(scenario: Scenario) -> StepReport:
@@ -80,7 +93,7 @@ def simulate_step(scenario: Scenario) -> StepReport:
         SimtrainError: see :func:`plan_step`; DeadlockError when the schedule's order cannot finish.
     """
     plan = plan_step(scenario)
-    return report_step(plan, simulate(plan.lowered.program, scenario.engine))
+    return report_step(plan, simulate(plan.program, scenario.engine))
 
 
 def report_step(plan: Plan, timeline: Timeline) -> StepReport:
@@ -120,10 +133,12 @@ def report_step(plan: Plan, timeline: Timeline) -> StepReport:
 def simulate_memory(scenario: Scenario) -> MemoryReport:
     """Memory of one step alone."""
     plan = plan_step(scenario)
-    return _memory(plan, simulate(plan.lowered.program, scenario.engine))
+    return _memory(plan, simulate(plan.program, scenario.engine))
 
 
 def _memory(plan: Plan, timeline: Timeline) -> MemoryReport:
+    if plan.copies:
+        timeline = plan.copies.folded(timeline, plan.lowered.program)
     activations = stage_activations(stage_operators(plan.model, plan.shard, plan.parallel))
     return memory_report(
         plan.scenario, plan.model, plan.device, plan.parallel, plan.order, activations, plan.lowered, timeline
