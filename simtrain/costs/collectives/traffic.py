@@ -69,9 +69,7 @@ class Traffic:
     _bytes: list[Floats] = field(default_factory=list)
     _limited: list[tuple[Ints, Floats]] = field(default_factory=list)
 
-    def add(
-        self, source: Ints, target: Ints, share: float, group: Ints | None = None, times: Ints | None = None
-    ) -> None:
+    def add(self, source: Ints, target: Ints, share: float, group: Ints | None = None) -> None:
         """Add flows from each ``source`` to its ``target``, each of ``share`` bytes per byte of collective.
 
         Args:
@@ -79,13 +77,19 @@ class Traffic:
             target: (flows,) GPUs that receive.
             share: bytes of each flow.
             group: (flows,) group of each flow; by default the one that its source is in.
-            times: (flows,) how many such flows there are; by default one.
         """
-        if source.size:
-            paths = self.paths(source, target)
-            self.record(
-                paths.edges >= 0, paths, share, self.groups.group_of_gpu[source] if group is None else group, times
-            )
+        if not source.size:
+            return
+        times = None
+        if group is None:
+            # The channels of a ring or tree take mostly the same hops inside nodes.
+            pairs, count = np.unique(source * self.groups.topology.gpus + target, return_counts=True)
+            if len(pairs) < len(source):
+                source, target = np.divmod(pairs, self.groups.topology.gpus)
+                times = count
+            group = self.groups.group_of_gpu[source]
+        paths = self.paths(source, target)
+        self.record(paths.edges >= 0, paths, share, group, times)
 
     def exchange(self, rows: Ints, share: float) -> None:
         """Add a flow of ``share`` bytes between every two GPUs of each row, both ways; rows are (rows, GPUs)."""
@@ -135,6 +139,8 @@ class Traffic:
         """What all flows added so far come to; nothing is added after this was asked for."""
         count = _edge_count(self.groups.topology)
         keys, amount = _merged(np.concatenate(self._keys), np.concatenate(self._bytes))
+        self._keys.clear()
+        self._bytes.clear()
         group, edge = np.divmod(keys, count)
         total: Floats = np.bincount(edge, weights=amount, minlength=count).astype(np.float64)
         largest = np.zeros(count)
