@@ -15,14 +15,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from simtrain.costs.collectives.traffic import Paths, Traffic
+from simtrain.cluster.topology import Topology
 
-__all__ = ["add"]
+if TYPE_CHECKING:
+    from simtrain.costs.collectives.traffic import Traffic
+
+__all__ = ["add", "ends_decide"]
 
 Ints = NDArray[np.int64]
 _INSIDE, _NIC, _BETWEEN = 0, 1, 2
 """Edges inside a node, between a NIC and its switch, and between switches."""
+
+
+def ends_decide(topology: Topology) -> bool:
+    """Whether a way depends on its source and target together, so that every flow has to be followed.
+
+    It does where a hash of both chooses a spine, and where a GPU reaches the target's rail inside its own node.
+    """
+    fabric = topology.fabric
+    return bool(getattr(fabric, "forwards", False)) or getattr(fabric, "routing", "") == "ecmp"
 
 
 def add(traffic: Traffic, rows: Ints, share: float) -> None:
@@ -77,12 +88,12 @@ class _Exchange:
         gpu, partner = self.rows[apart], self.partner[apart]
         group = self.traffic.groups.group_of_gpu[gpu]
         for direction, pair in enumerate(((gpu, partner), (partner, gpu))):
-            paths = self.traffic.paths(*pair)
-            self.traffic.record(self._own(paths, gpu, direction), paths, self.share, group, times[apart])
+            edges = self.traffic.groups.topology.routes(*pair)
+            self.traffic.record(edges, self._own(edges, gpu, direction), self.share, group, times[apart])
 
-    def _own(self, paths: Paths, gpu: Ints, direction: int) -> NDArray[np.bool_]:
+    def _own(self, edges: Ints, gpu: Ints, direction: int) -> NDArray[np.bool_]:
         """Edges of each path that lie in the node of ``gpu``, or on its NIC's way up (direction 0) or down (1)."""
-        topology, edges = self.traffic.groups.topology, paths.edges
+        topology = self.traffic.groups.topology
         kind = self.kinds[edges]
         inside = edges // (2 * len(topology.node.links)) == (gpu // topology.gpus_per_node)[:, None]
         own: NDArray[np.bool_] = np.where(kind == _NIC, edges % 2 == direction, (kind == _INSIDE) & inside)
@@ -113,16 +124,15 @@ class _Exchange:
         chosen = np.where(node[start][:, None] != target_node, start[:, None], second[:, None])
         wanted = times > 0
         sender = source[chosen[wanted]]
-        paths = self.traffic.paths(sender, target[wanted])
-        middle = (paths.edges >= 0) & (self.kinds[paths.edges] == _BETWEEN)
-        self.traffic.record(middle, paths, self.share, self.traffic.groups.group_of_gpu[sender], times[wanted])
+        group = self.traffic.groups.group_of_gpu[sender]
+        self.traffic.follow(sender, target[wanted], self.share, group, times[wanted], self.kinds == _BETWEEN)
 
     def _ways_out(self) -> tuple[Ints, NDArray[np.float64]]:
         """(GPUs of all rows,) a number shared by those at the same switch or switches, and the latency up to there."""
         topology, gpu = self.traffic.groups.topology, self.rows.ravel()
-        paths = self.traffic.paths(gpu, self.partner.ravel())
-        own = self._own(paths, gpu, 0)
-        seconds = np.where(own, topology.edge_latency[paths.edges], 0.0)
-        vertex = np.where(own & (self.kinds[paths.edges] == _NIC), topology.ends[paths.edges // 2, 1], -1)
+        edges = topology.routes(gpu, self.partner.ravel())
+        own = self._own(edges, gpu, 0)
+        seconds = np.where(own, topology.edge_latency[edges], 0.0)
+        vertex = np.where(own & (self.kinds[edges] == _NIC), topology.ends[edges // 2, 1], -1)
         _, switch = np.unique(np.sort(vertex, axis=1), axis=0, return_inverse=True)
-        return switch.ravel(), (seconds if paths.ways is None else seconds * paths.ways).sum(axis=1)
+        return switch.ravel(), seconds.sum(axis=1)

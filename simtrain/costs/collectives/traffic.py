@@ -16,11 +16,13 @@ from simtrain.cluster.topology import Topology
 from simtrain.costs.collectives import exchange
 from simtrain.costs.collectives.groups import Groups
 
-__all__ = ["Loads", "Paths", "Traffic"]
+__all__ = ["Loads", "Traffic"]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
+FIRST_PART, PART_EDGES = 2048, 2_000_000
+"""Flows are followed in parts, the first of so many flows, the others of about so many edges."""
 DIRECT_FLOWS = 20_000
 """Exchanges with more flows are added up from their parts: a few milliseconds instead of seconds."""
 
@@ -44,14 +46,6 @@ class Loads:
     edges: Ints
     total: Floats
     largest: Floats
-
-
-@dataclass(frozen=True, slots=True)
-class Paths:
-    """Ways of flows: edges (flows, hops), padded with -1, and the share of the flow on each; None where it is all."""
-
-    edges: Ints
-    ways: Floats | None
 
 
 @dataclass
@@ -88,22 +82,50 @@ class Traffic:
                 source, target = np.divmod(pairs, self.groups.topology.gpus)
                 times = count
             group = self.groups.group_of_gpu[source]
-        paths = self.paths(source, target)
-        self.record(paths.edges >= 0, paths, share, group, times)
+        self.follow(source, target, share, group, times)
 
     def exchange(self, rows: Ints, share: float) -> None:
         """Add a flow of ``share`` bytes between every two GPUs of each row, both ways; rows are (rows, GPUs)."""
-        size = rows.shape[1]
-        shift = np.arange(1, size)
-        per_node = self.groups.topology.gpus_per_node
-        if rows.size * (size - 1) <= DIRECT_FLOWS or (rows // per_node == rows[:, :1] // per_node).all():
-            to = (np.arange(size) + shift[:, None]) % size
+        size, topology = rows.shape[1], self.groups.topology
+        near = (rows // topology.gpus_per_node == rows[:, :1] // topology.gpus_per_node).all()
+        if near or rows.size * (size - 1) <= DIRECT_FLOWS:
+            to = (np.arange(size) + np.arange(1, size)[:, None]) % size
             self.add(np.broadcast_to(rows, (size - 1, *rows.shape)).ravel(), rows[:, to].swapaxes(0, 1).ravel(), share)
+        elif exchange.ends_decide(topology):
+            for shift in range(1, size):
+                self.add(rows.ravel(), np.roll(rows, shift, axis=1).ravel(), share)
         else:
             exchange.add(self, rows, share)
 
-    def paths(self, source: Ints, target: Ints) -> Paths:
-        """The ways of flows, whose latencies are counted from now on."""
+    def follow(
+        self,
+        source: Ints,
+        target: Ints,
+        share: float,
+        group: Ints,
+        times: Ints | None = None,
+        only: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Count ``share`` bytes of each flow for its group, ``times`` over, on edges that are among ``only``.
+
+        Args:
+            source: (flows,) GPUs that send.
+            target: (flows,) GPUs that receive.
+            share: bytes of each flow.
+            group: (flows,) group of each flow.
+            times: (flows,) how many such flows there are; by default one.
+            only: (directed edges,) which edges are counted; by default all.
+        """
+        begin, size = 0, FIRST_PART
+        while begin < len(source):
+            part = slice(begin, begin + size)
+            edges, ways = self._ways(source[part], target[part])
+            chosen = edges >= 0 if only is None else (edges >= 0) & only[edges]
+            self.record(edges, chosen, share, group[part], None if times is None else times[part], ways)
+            begin, size = begin + size, max(FIRST_PART, PART_EDGES // max(edges.shape[1], 1))
+
+    def _ways(self, source: Ints, target: Ints) -> tuple[Ints, Floats | None]:
+        """:func:`_paths` of flows, with a look at their latencies."""
         topology = self.groups.topology
         edges, ways = _paths(topology, source, target)
         seconds = np.where(edges >= 0, topology.edge_latency[edges], 0.0)
@@ -111,15 +133,21 @@ class Traffic:
         far = source // topology.gpus_per_node != target // topology.gpus_per_node
         self.near_s = max(self.near_s, float(latency[~far].max(initial=0.0)))
         self.far_s = max(self.far_s, float(latency[far].max(initial=0.0)))
-        return Paths(edges, ways)
+        return edges, ways
 
     def record(
-        self, chosen: NDArray[np.bool_], paths: Paths, share: float, group: Ints, times: Ints | None = None
+        self,
+        edges: Ints,
+        chosen: NDArray[np.bool_],
+        share: float,
+        group: Ints,
+        times: Ints | None = None,
+        ways: Floats | None = None,
     ) -> None:
-        """Count ``share`` bytes of each flow, ``times`` over, on the ``chosen`` edges of its path, for its group."""
+        """Count flows whose ways are known: edges, chosen, ways (flows, hops), the others as in :meth:`follow`."""
         count = _edge_count(self.groups.topology)
-        keys = (group[:, None] * count + paths.edges)[chosen]
-        single: float | Floats = share if paths.ways is None else share * paths.ways[chosen]
+        keys = (group[:, None] * count + edges)[chosen]
+        single: float | Floats = share if ways is None else share * ways[chosen]
         self._limit(keys % count, single)
         if times is not None:
             single = np.multiply(single, np.broadcast_to(times[:, None], chosen.shape)[chosen], dtype=np.float64)
