@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simtrain.costs.collectives import CollectivePrice, exchange, price
+from simtrain.costs.collectives import CollectivePrice, exchange, price, traffic
 from simtrain.costs.collectives.groups import Groups
 from simtrain.costs.collectives.price import algorithms_for
 from simtrain.costs.collectives.protocol import PROTOCOLS
@@ -162,3 +162,20 @@ def test_a_large_exchange_adds_up_to_all_its_flows(node, fabric, nics, order, sh
     assert (parts.near_s, parts.far_s) == pytest.approx((each.near_s, each.far_s))
     for name in ("group_ptr", "edge", "bytes", "edges", "total", "largest"):
         np.testing.assert_allclose(getattr(parts.loads, name), getattr(each.loads, name))
+
+
+@pytest.mark.parametrize("collective", ["all_reduce", "all_to_all"])
+def test_flows_may_be_spread_over_several_ways(collective, monkeypatch):
+    groups = np.arange(64).reshape(2, 32)
+    single = price(topology(H100, 8, FAT_TREE), collective, groups, 1e9)
+
+    def twice(graph, source, target):
+        edges = graph.routes(source, target)
+        return np.hstack([edges, edges]), np.where(np.hstack([edges, edges]) >= 0, 0.5, 0.0)
+
+    monkeypatch.setattr(traffic, "_paths", twice)
+    monkeypatch.setattr(traffic, "DIRECT_FLOWS", 1000)
+    double = price(topology(H100, 8, FAT_TREE), collective, groups, 1e9)
+    assert double.time_s == pytest.approx(single.time_s)
+    for a, b in zip(double.edge_use(), single.edge_use(), strict=True):
+        np.testing.assert_allclose(a, b)

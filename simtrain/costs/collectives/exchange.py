@@ -8,116 +8,120 @@ there are flows of that kind.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from simtrain.costs.collectives.traffic import Paths, Traffic
+    from simtrain.costs.collectives.traffic import Traffic
 
 __all__ = ["add"]
 
 Ints = NDArray[np.int64]
+_INSIDE, _NIC, _BETWEEN = 0, 1, 2
+"""Edges inside a node, between a NIC and its switch, and between switches."""
 
 
 def add(traffic: Traffic, rows: Ints, share: float) -> None:
     """Add a flow of ``share`` bytes between every two GPUs of each row (rows, GPUs), both ways."""
-    per_node = traffic.groups.topology.gpus_per_node
-    rows = np.sort(rows, axis=1)
-    node = rows // per_node
-    _add_near(traffic, rows, share)
-    _add_ends(traffic, rows, node, _same(node), share)
-    _add_middles(traffic, rows, node, share)
+    exchange = _Exchange(traffic, np.sort(rows, axis=1), share)
+    exchange.add_near()
+    exchange.add_ends()
+    exchange.add_middles()
 
 
-def _same(node: Ints) -> Ints:
-    """Members of its row that are on the same node as each GPU, itself included."""
-    key = (np.arange(len(node))[:, None] * (node.max() + 1) + node).ravel()
-    _, place, count = np.unique(key, return_inverse=True, return_counts=True)
-    return count[place].reshape(node.shape)
+@dataclass(frozen=True)
+class _Exchange:
+    """One exchange; ``rows`` are sorted, so that the GPUs of a node stand together."""
 
+    traffic: Traffic
+    rows: Ints
+    share: float
 
-def _add_near(traffic: Traffic, rows: Ints, share: float) -> None:
-    """Flows inside nodes: rows are in order, so that these are the near neighbours."""
-    per_node = traffic.groups.topology.gpus_per_node
-    for shift in range(1, min(per_node, rows.shape[1])):
-        a, b = rows[:, :-shift].ravel(), rows[:, shift:].ravel()
-        near = a // per_node == b // per_node
-        traffic.add(a[near], b[near], share)
-        traffic.add(b[near], a[near], share)
+    @cached_property
+    def node(self) -> Ints:
+        """(rows, GPUs) node of each GPU."""
+        return self.rows // self.traffic.groups.topology.gpus_per_node
 
+    @cached_property
+    def kinds(self) -> Ints:
+        """(directed edges,) inside a node, at a NIC, or between switches."""
+        topology = self.traffic.groups.topology
+        kinds = np.where(topology.edge_kind == "fabric", _BETWEEN, _NIC)
+        kinds[: topology.nodes * 2 * len(topology.node.links)] = _INSIDE
+        return kinds
 
-def _add_ends(traffic: Traffic, rows: Ints, node: Ints, same: Ints, share: float) -> None:
-    """The ways out of each GPU's node and into it, once for each partner on another node."""
-    first, last = rows[:, :1], rows[:, -1:]
-    partner = np.where(node != node[:, :1], first, last).ravel()
-    gpu, times = rows.ravel(), (rows.shape[1] - same).ravel()
-    apart = times > 0
-    gpu, partner, times = gpu[apart], partner[apart], times[apart]
-    group = traffic.groups.group_of_gpu[gpu]
-    out = traffic.paths(gpu, partner)
-    traffic.record(_own(traffic, out, gpu, 0), out, share, group, times)
-    into = traffic.paths(partner, gpu)
-    traffic.record(_own(traffic, into, gpu, 1), into, share, group, times)
+    @cached_property
+    def partner(self) -> Ints:
+        """(rows, GPUs) a GPU of the row that is on another node, where there is one."""
+        return np.where(self.node != self.node[:, :1], self.rows[:, :1], self.rows[:, -1:])
 
+    def add_near(self) -> None:
+        """Flows inside nodes, between near neighbours of a row."""
+        rows, node = self.rows, self.node
+        for shift in range(1, min(self.traffic.groups.topology.gpus_per_node, rows.shape[1])):
+            near = node[:, :-shift] == node[:, shift:]
+            a, b = rows[:, :-shift][near], rows[:, shift:][near]
+            self.traffic.add(a, b, self.share)
+            self.traffic.add(b, a, self.share)
 
-def _own(traffic: Traffic, paths: Paths, gpu: Ints, direction: int) -> NDArray[np.bool_]:
-    """Edges of each path that lie in the node of ``gpu``, or on its NIC's way up (direction 0) or down (1)."""
-    topology, edges = traffic.groups.topology, paths.edges
-    kind = _kinds(traffic)[edges]
-    node = edges // (2 * len(topology.node.links)) == (gpu // topology.gpus_per_node)[:, None]
-    own: NDArray[np.bool_] = (edges >= 0) & np.where(kind == 1, edges % 2 == direction, (kind == 0) & node)
-    return own
+    def add_ends(self) -> None:
+        """The ways out of each GPU's node and into it, once for each partner on another node."""
+        key = np.arange(len(self.rows))[:, None] * self.traffic.groups.topology.nodes + self.node
+        _, place, on_node = np.unique(key, return_inverse=True, return_counts=True)
+        times = (self.rows.shape[1] - on_node[place]).reshape(self.rows.shape)
+        apart = times > 0
+        gpu, partner = self.rows[apart], self.partner[apart]
+        group = self.traffic.groups.group_of_gpu[gpu]
+        for direction, pair in enumerate(((gpu, partner), (partner, gpu))):
+            edges = self.traffic.groups.topology.routes(*pair)
+            self.traffic.record(edges, self._own(edges, gpu, direction), self.share, group, times[apart])
 
+    def _own(self, edges: Ints, gpu: Ints, direction: int) -> NDArray[np.bool_]:
+        """Edges of each path that lie in the node of ``gpu``, or on its NIC's way up (direction 0) or down (1)."""
+        topology = self.traffic.groups.topology
+        kind = self.kinds[edges]
+        inside = edges // (2 * len(topology.node.links)) == (gpu // topology.gpus_per_node)[:, None]
+        own: NDArray[np.bool_] = np.where(kind == _NIC, edges % 2 == direction, (kind == _INSIDE) & inside)
+        return own & (edges >= 0)
 
-def _kinds(traffic: Traffic) -> Ints:
-    """(directed edges,) 0 inside a node, 1 between a NIC and its switch, 2 between switches."""
-    topology = traffic.groups.topology
-    inside = topology.nodes * 2 * len(topology.node.links)
-    kind = np.where(topology.edge_kind == "fabric", 2, 1)
-    kind[:inside] = 0
-    return kind
+    def add_middles(self) -> None:
+        """The ways between switches: from each switch to each target, as often as there are sources at that switch.
 
+        Sources of one row at one switch are a class; its flow to a target is followed from the source with the longest
+        way out that is not on the target's own node.
+        """
+        nodes = self.traffic.groups.topology.nodes
+        switch, seconds = self._ways_out()
+        row = np.repeat(np.arange(len(self.rows)), self.rows.shape[1])
+        order = np.lexsort((-seconds, switch, row))
+        start = np.flatnonzero(np.diff(row[order] * (switch.max() + 1) + switch[order], prepend=-1))
+        size = np.diff(start, append=len(order))
+        of_source = np.repeat(np.arange(len(start)), size)
+        source, node = self.rows.ravel()[order], self.node.ravel()[order]
+        # The first source of each class, and the first one on another node than that (any, where there is none).
+        elsewhere = np.flatnonzero(node != node[start][of_source])
+        classes, at = np.unique(of_source[elsewhere], return_index=True)
+        second = start.copy()
+        second[classes] = elsewhere[at]
+        target, target_node = self.rows[row[order][start]], self.node[row[order][start]]
+        on_node = np.bincount(of_source * nodes + node, minlength=len(start) * nodes).reshape(-1, nodes)
+        times = size[:, None] - np.take_along_axis(on_node, target_node, axis=1)
+        chosen = np.where(node[start][:, None] != target_node, start[:, None], second[:, None])
+        wanted = times > 0
+        sender = source[chosen[wanted]]
+        group = self.traffic.groups.group_of_gpu[sender]
+        self.traffic.follow(sender, target[wanted], self.share, group, times[wanted], self.kinds == _BETWEEN)
 
-def _add_middles(traffic: Traffic, rows: Ints, node: Ints, share: float) -> None:
-    """The ways between switches: from each switch to each target, as often as there are sources at that switch."""
-    topology = traffic.groups.topology
-    kinds = _kinds(traffic)
-    size = rows.shape[1]
-    partner = np.where(node != node[:, :1], rows[:, :1], rows[:, -1:])
-    switch, seconds = _switches(traffic, rows.ravel(), partner.ravel(), kinds)
-    row = np.repeat(np.arange(len(rows)), size)
-    # Sources of one row and switch, those with the longest way to it first.
-    order = np.lexsort((-seconds, switch, row))
-    place = np.flatnonzero(np.diff(row[order] * (switch.max() + 1) + switch[order], prepend=-1))
-    count = np.diff(place, append=len(order))
-    klass = np.repeat(np.arange(len(place)), count)
-    source, source_node = rows.ravel()[order], node.ravel()[order]
-    other = source_node != source_node[place][klass]
-    second = np.full(len(place), -1)
-    found, where = np.unique(klass[other], return_index=True)
-    second[found] = np.flatnonzero(other)[where]
-    # (classes, targets): a source that is not on the target's node, and how many there are.
-    target, target_node = rows[row[order][place]], node[row[order][place]]
-    key = klass * topology.nodes + source_node
-    on_node = np.bincount(key, minlength=len(place) * topology.nodes).reshape(len(place), -1)
-    times = count[:, None] - np.take_along_axis(on_node, target_node, axis=1)
-    chosen = np.where(source_node[place][:, None] != target_node, place[:, None], second[:, None])
-    wanted = times > 0
-    sender = source[chosen[wanted]]
-    paths = traffic.paths(sender, target[wanted])
-    middle = (paths.edges >= 0) & (kinds[paths.edges] == 2)
-    traffic.record(middle, paths, share, traffic.groups.group_of_gpu[sender], times[wanted])
-
-
-def _switches(traffic: Traffic, gpu: Ints, partner: Ints, kinds: Ints) -> tuple[Ints, NDArray[np.float64]]:
-    """(GPUs,) a number that GPUs behind the same switches share, and the latency of each GPU's way out."""
-    topology = traffic.groups.topology
-    paths = traffic.paths(gpu, partner)
-    own = _own(traffic, paths, gpu, 0)
-    seconds = np.where(own, topology.edge_latency[paths.edges], 0.0)
-    up = own & (kinds[paths.edges] == 1)
-    vertex = np.where(up, topology.ends[paths.edges // 2, 1], -1)
-    _, switch = np.unique(np.sort(vertex, axis=1), axis=0, return_inverse=True)
-    return switch.ravel(), (seconds if paths.ways is None else seconds * paths.ways).sum(axis=1)
+    def _ways_out(self) -> tuple[Ints, NDArray[np.float64]]:
+        """(GPUs of all rows,) a number shared by those at the same switch or switches, and the latency up to there."""
+        topology, gpu = self.traffic.groups.topology, self.rows.ravel()
+        edges = topology.routes(gpu, self.partner.ravel())
+        own = self._own(edges, gpu, 0)
+        seconds = np.where(own, topology.edge_latency[edges], 0.0)
+        vertex = np.where(own & (self.kinds[edges] == _NIC), topology.ends[edges // 2, 1], -1)
+        _, switch = np.unique(np.sort(vertex, axis=1), axis=0, return_inverse=True)
+        return switch.ravel(), seconds.sum(axis=1)

@@ -1,11 +1,11 @@
 """Two levels: inside each node, and between nodes over each GPU's own rail.
 
 ``hierarchical`` does one level after the other: an all-reduce is a reduce-scatter inside, an all-reduce between
-GPUs of equal position, an all-gather inside (Jia et al. 2018, arXiv 1807.11205, section 3.3; NCCL_HIERARCHICAL in
-Horovod); an all-gather goes between nodes first, a reduce-scatter inside first; an all-to-all hands everything for
-a position to the local GPU of that position, which sends it on (Tutel, arXiv 2206.03382, section 3.4).
+GPUs of equal position, an all-gather inside (Jia et al. 2018, arXiv 1807.11205; Horovod's hierarchical all-reduce); an
+all-gather goes between nodes first, a reduce-scatter inside first; an all-to-all hands everything for a position
+to the local GPU of that position, which sends it on (Tutel's two-dimensional all-to-all, arXiv 2206.03382).
 ``hierarchical_pipelined`` cuts the data so finely that both levels run at once and the slowest link decides
-(BlueConnect, Cho et al. 2019).
+(BlueConnect, Cho et al. 2019).  NCCL does neither by itself; its own all-to-all of this kind is ``pxn``.
 """
 
 from __future__ import annotations

@@ -31,6 +31,9 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Mode = Literal["nccl", "ideal"]
 
+RECENT_PRICES = 256
+"""Prices kept per topology: each has the use of every link, up to some 100 kB over 2048 GPUs."""
+
 
 @dataclass(frozen=True, slots=True)
 class CollectivePrice:
@@ -71,7 +74,7 @@ class _StageOffer:
 
     Attributes:
         seconds_per_byte: of the slowest link, ``slowest``, which carries ``slowest_load`` bytes per byte.
-        rate: (k,) bytes per second of the edge that each of the stage's loads is on.
+        rate: (directed edges,) bytes per second of every edge with this protocol.
     """
 
     stage: Stage
@@ -90,8 +93,9 @@ class _StageOffer:
     def phase(self, size_bytes: float) -> Phase:
         transfer_s = self.transfer_s(size_bytes)
         loads = self.stage.traffic.loads
-        use = loads.bytes / self.rate * (size_bytes / transfer_s)
-        busiest = float(_per_group_rate(loads.group_ptr, use, self.rate).max())
+        rate = self.rate[loads.edge]
+        use = loads.bytes / rate * (size_bytes / transfer_s)
+        busiest = float(_per_group_rate(loads.group_ptr, use, rate).max())
         return Phase(self.stage.name, self.latency_s, transfer_s, Flows(loads.group_ptr, loads.edge, use, busiest))
 
 
@@ -151,14 +155,17 @@ def price(
         raise InputError(f"routing goes with dispatch and combine, not with {collective}")
     groups = np.asarray(groups, dtype=np.int64)
     chosen = None if algorithms is None else tuple(algorithms)
-    group_key = (collective, groups.shape, groups.tobytes(), mode, chosen, routing)
-    key = (*group_key, float(size_bytes))
-    found: CollectivePrice | None = topology.cache.get(key)
+    key = (collective, groups.shape, groups.tobytes(), mode, chosen, routing)
+    offers = topology.cache.get(key)
+    if offers is None:
+        offers = topology.cache[key] = _offers(topology, collective, groups, mode, chosen, routing)
+    recent: dict[object, CollectivePrice] = topology.cache.setdefault("recent prices", {})
+    sized = (*key, float(size_bytes))
+    found = recent.get(sized)
     if found is None:
-        offers = topology.cache.get(group_key)
-        if offers is None:
-            offers = topology.cache[group_key] = _offers(topology, collective, groups, mode, chosen, routing)
-        found = topology.cache[key] = _price(topology, collective, groups.shape[-1], offers, size_bytes)
+        if len(recent) >= RECENT_PRICES:
+            del recent[next(iter(recent))]
+        found = recent[sized] = _price(topology, collective, groups.shape[-1], offers, size_bytes)
     return found
 
 
@@ -203,8 +210,10 @@ def _offers(
     if groups.size == 0 or groups.shape[1] == 1:
         return []
     members = Groups(topology, groups if collective == "send_recv" else np.sort(groups, axis=1), groups[:, 0], routing)
-    found = [(a, plan) for a in algorithms if (plan := a.plan(members, collective)) is not None]
-    plans = [plan for a, plan in found if a.preferred] or [plan for _, plan in found]
+    plans: list[Plan] = []
+    for preferred in (True, False):
+        tried = [a.plan(members, collective) for a in algorithms if a.preferred == preferred and not plans]
+        plans += [plan for plan in tried if plan is not None]
     if not plans:
         raise InputError(f"no algorithm of {[a.name for a in algorithms]} can run {collective} on these groups")
     if mode == "ideal":
@@ -234,16 +243,24 @@ def _check_groups(topology: Topology, collective: Collective, groups: Ints) -> N
 
 
 def _offer(topology: Topology, plan: Plan, protocol: Protocol) -> _Offer:
-    stages = [_stage_offer(topology, plan, stage, protocol) for stage in plan.stages]
+    stages = [_stage_offer(topology, plan, stage, protocol, _rate(topology, protocol)) for stage in plan.stages]
     if protocol is not IDEAL:
         # The kernels of later stages are queued while the first one runs.
         stages[0] = replace(stages[0], latency_s=stages[0].latency_s + LAUNCH_S * plan.launched)
     return _Offer(plan, protocol, tuple(stages))
 
 
-def _stage_offer(topology: Topology, plan: Plan, stage: Stage, protocol: Protocol) -> _StageOffer:
+def _rate(topology: Topology, protocol: Protocol) -> Floats:
+    """(directed edges,) bytes per second with a protocol; one array for all offers."""
+    found: Floats | None = topology.cache.get(("rate", protocol.name))
+    if found is None:
+        found = topology.edge_line_rate if protocol is IDEAL else topology.edge_bandwidth * protocol.bandwidth
+        topology.cache["rate", protocol.name] = found
+    return found
+
+
+def _stage_offer(topology: Topology, plan: Plan, stage: Stage, protocol: Protocol, rate: Floats) -> _StageOffer:
     ideal, loads = protocol is IDEAL, stage.traffic.loads
-    rate = topology.edge_line_rate if ideal else topology.edge_bandwidth * protocol.bandwidth
     seconds = loads.total / rate[loads.edges]
     if not ideal:
         seconds = np.maximum(seconds, loads.largest / topology.edge_flow_bandwidth[loads.edges])
@@ -254,7 +271,7 @@ def _stage_offer(topology: Topology, plan: Plan, stage: Stage, protocol: Protoco
         seconds_per_byte=max(float(seconds[slowest]), 0.0 if ideal else stage.seconds_per_byte),
         slowest=int(loads.edges[slowest]),
         slowest_load=float(loads.total[slowest]),
-        rate=rate[loads.edge],
+        rate=rate,
         ramped=plan.launched and not ideal,
     )
 

@@ -16,16 +16,16 @@ from simtrain.cluster.topology import Topology
 from simtrain.costs.collectives import exchange
 from simtrain.costs.collectives.groups import Groups
 
-__all__ = ["Loads", "Paths", "Traffic"]
+__all__ = ["Loads", "Traffic"]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
+FIRST_PART, PART_EDGES = 2048, 2_000_000
+"""Flows are followed in parts, the first of so many flows, the others of about so many edges."""
 DIRECT_FLOWS = 20_000
 """Exchanges with more flows are added up from their parts, where the fabric's paths have parts: a few milliseconds
 instead of seconds."""
-MOST_FLOWS = 250_000
-"""Flows that are followed at once, so that their paths fit in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +49,6 @@ class Loads:
     largest: Floats
 
 
-@dataclass(frozen=True, slots=True)
-class Paths:
-    """Ways of flows: edges (flows, hops), padded with -1, and the share of the flow on each; None where it is all."""
-
-    edges: Ints
-    ways: Floats | None
-
-
 @dataclass
 class Traffic:
     """Adds up what crosses each directed edge.
@@ -72,9 +64,7 @@ class Traffic:
     _bytes: list[Floats] = field(default_factory=list)
     _limited: list[tuple[Ints, Floats]] = field(default_factory=list)
 
-    def add(
-        self, source: Ints, target: Ints, share: float, group: Ints | None = None, times: Ints | None = None
-    ) -> None:
+    def add(self, source: Ints, target: Ints, share: float, group: Ints | None = None) -> None:
         """Add flows from each ``source`` to its ``target``, each of ``share`` bytes per byte of collective.
 
         Args:
@@ -82,31 +72,58 @@ class Traffic:
             target: (flows,) GPUs that receive.
             share: bytes of each flow.
             group: (flows,) group of each flow; by default the one that its source is in.
-            times: (flows,) how many such flows there are; by default one.
         """
-        if source.size:
-            paths = self.paths(source, target)
-            self.record(
-                paths.edges >= 0, paths, share, self.groups.group_of_gpu[source] if group is None else group, times
-            )
+        if not source.size:
+            return
+        times = None
+        if group is None:
+            # The channels of a ring or tree take mostly the same hops inside nodes.
+            pairs, count = np.unique(source * self.groups.topology.gpus + target, return_counts=True)
+            if len(pairs) < len(source):
+                source, target = np.divmod(pairs, self.groups.topology.gpus)
+                times = count
+            group = self.groups.group_of_gpu[source]
+        self.follow(source, target, share, group, times)
 
     def exchange(self, rows: Ints, share: float) -> None:
         """Add a flow of ``share`` bytes between every two GPUs of each row, both ways; rows are (rows, GPUs)."""
-        size = rows.shape[1]
-        topology = self.groups.topology
+        size, topology = rows.shape[1], self.groups.topology
         inside = (rows // topology.gpus_per_node == rows[:, :1] // topology.gpus_per_node).all()
         if not inside and rows.size * (size - 1) > DIRECT_FLOWS and topology.fabric and topology.fabric.separable:
             exchange.add(self, rows, share)
             return
-        at_once = max(1, MOST_FLOWS // rows.size)
-        for first in range(1, size, at_once):
-            shift = np.arange(first, min(first + at_once, size))
-            to = (np.arange(size) + shift[:, None]) % size
-            source = np.broadcast_to(rows, (len(shift), *rows.shape)).ravel()
-            self.add(source, rows[:, to].swapaxes(0, 1).ravel(), share)
+        to = (np.arange(size) + np.arange(1, size)[:, None]) % size
+        self.add(np.broadcast_to(rows, (size - 1, *rows.shape)).ravel(), rows[:, to].swapaxes(0, 1).ravel(), share)
 
-    def paths(self, source: Ints, target: Ints) -> Paths:
-        """The ways of flows, whose latencies are counted from now on."""
+    def follow(
+        self,
+        source: Ints,
+        target: Ints,
+        share: float,
+        group: Ints,
+        times: Ints | None = None,
+        only: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Count ``share`` bytes of each flow for its group, ``times`` over, on edges that are among ``only``.
+
+        Args:
+            source: (flows,) GPUs that send.
+            target: (flows,) GPUs that receive.
+            share: bytes of each flow.
+            group: (flows,) group of each flow.
+            times: (flows,) how many such flows there are; by default one.
+            only: (directed edges,) which edges are counted; by default all.
+        """
+        begin, size = 0, FIRST_PART
+        while begin < len(source):
+            part = slice(begin, begin + size)
+            edges, ways = self._ways(source[part], target[part])
+            chosen = edges >= 0 if only is None else (edges >= 0) & only[edges]
+            self.record(edges, chosen, share, group[part], None if times is None else times[part], ways)
+            begin, size = begin + size, max(FIRST_PART, PART_EDGES // max(edges.shape[1], 1))
+
+    def _ways(self, source: Ints, target: Ints) -> tuple[Ints, Floats | None]:
+        """:func:`_paths` of flows, with a look at their latencies."""
         topology = self.groups.topology
         edges, ways = _paths(topology, source, target)
         seconds = np.where(edges >= 0, topology.edge_latency[edges], 0.0)
@@ -114,15 +131,21 @@ class Traffic:
         far = source // topology.gpus_per_node != target // topology.gpus_per_node
         self.near_s = max(self.near_s, float(latency[~far].max(initial=0.0)))
         self.far_s = max(self.far_s, float(latency[far].max(initial=0.0)))
-        return Paths(edges, ways)
+        return edges, ways
 
     def record(
-        self, chosen: NDArray[np.bool_], paths: Paths, share: float, group: Ints, times: Ints | None = None
+        self,
+        edges: Ints,
+        chosen: NDArray[np.bool_],
+        share: float,
+        group: Ints,
+        times: Ints | None = None,
+        ways: Floats | None = None,
     ) -> None:
-        """Count ``share`` bytes of each flow, ``times`` over, on the ``chosen`` edges of its path, for its group."""
+        """Count flows whose ways are known: edges, chosen, ways (flows, hops), the others as in :meth:`follow`."""
         count = _edge_count(self.groups.topology)
-        keys = (group[:, None] * count + paths.edges)[chosen]
-        single: float | Floats = share if paths.ways is None else share * paths.ways[chosen]
+        keys = (group[:, None] * count + edges)[chosen]
+        single: float | Floats = share if ways is None else share * ways[chosen]
         self._limit(keys % count, single)
         if times is not None:
             single = np.multiply(single, np.broadcast_to(times[:, None], chosen.shape)[chosen], dtype=np.float64)
@@ -142,6 +165,8 @@ class Traffic:
         """What all flows added so far come to; nothing is added after this was asked for."""
         count = _edge_count(self.groups.topology)
         keys, amount = _merged(np.concatenate(self._keys), np.concatenate(self._bytes))
+        self._keys.clear()
+        self._bytes.clear()
         group, edge = np.divmod(keys, count)
         total: Floats = np.bincount(edge, weights=amount, minlength=count).astype(np.float64)
         largest = np.zeros(count)
