@@ -7,15 +7,18 @@ times; where they meet on a link, the engine shares it among them.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.cluster.topology import Topology
 from simtrain.costs.collectives import CollectivePrice, price
+from simtrain.costs.collectives.price import algorithms_for
 from simtrain.costs.kernels import KernelModel, KernelTime
+from simtrain.errors import InputError, UnknownNameError
 from simtrain.layout.placement import AXES, Placement
 from simtrain.model.operators import Collective, Exchange, Kernel, Operator
 from simtrain.model.routing import Routing
@@ -80,6 +83,7 @@ class PriceList:
         self.topology = topology
         self.placement = placement
         self.mode = cluster.collectives.mode
+        self.algorithms = {name: _algorithm(name, chosen) for name, chosen in cluster.collectives.algorithms.items()}
         self.notify_wait_s = cluster.collectives.notify_wait
         self.contention = cluster.contention
         self.sm_count = kernels.device.sm_count or 0
@@ -159,7 +163,7 @@ class PriceList:
         key = (axis, collective, size_bytes)
         cost = self._collectives.get(key)
         if cost is None:
-            cost = self._collectives[key] = price(self.topology, collective, groups, size_bytes, mode=self.mode)
+            cost = self._collectives[key] = self._price(collective, groups, size_bytes)
         return self._priced(name, axis, collective, size_bytes, cost)
 
     def _over(
@@ -172,9 +176,17 @@ class PriceList:
             if groups is None:
                 placement = self.placement if axis == "all" else self.placement.of_rank(rank)
                 groups = self._groups[axis, rank] = placement.groups(axis)
-            cost = price(self.topology, collective, groups, size_bytes, mode=self.mode, routing=routing)
-            self._collectives[key] = cost
+            cost = self._collectives[key] = self._price(collective, groups, size_bytes, routing)
         return cost
+
+    def _price(
+        self, collective: Collective, groups: NDArray[np.int64], size_bytes: float, routing: Routing | None = None
+    ) -> CollectivePrice:
+        chosen = self.algorithms.get(collective)
+        if chosen is not None:
+            with suppress(InputError):  # it does not apply to these groups
+                return price(self.topology, collective, groups, size_bytes, mode=self.mode, algorithms=chosen)
+        return price(self.topology, collective, groups, size_bytes, mode=self.mode, routing=routing)
 
     def _priced(self, name: str, axis: str, collective: Collective, size_bytes: float, cost: CollectivePrice) -> Priced:
         family = axis.partition(" ")[0]
@@ -207,3 +219,19 @@ class PriceList:
         """Price the sends from pipeline rank ``source`` to ``target``, all replicas at once."""
         pairs = self.placement.pairs(source, target)
         return replace(self.over(name, f"pp {source} {target}", "send_recv", pairs, size_bytes), stream="pp")
+
+
+def _algorithm(collective: str, name: str) -> tuple[str]:
+    """The algorithm a scenario asks for.
+
+    Raises:
+        UnknownNameError: there is no such collective, or no such algorithm for it.
+    """
+    key = "cluster.collectives.algorithms"
+    if collective not in get_args(Collective):
+        raise UnknownNameError("collective", collective, get_args(Collective), key)
+    try:
+        algorithms_for(cast("Collective", collective), names=[name])
+    except UnknownNameError as error:
+        raise UnknownNameError(error.what, error.name, error.valid, f"{key}.{collective}") from None
+    return (name,)

@@ -10,11 +10,13 @@ from simtrain.costs.data_parallel import BucketPrices
 from simtrain.costs.memory import EMBEDDING, HEAD, element_bytes, parameter_bytes
 from simtrain.costs.prices import Priced, PriceList
 from simtrain.layout.parallel import Parallel
+from simtrain.layout.placement import place
 from simtrain.model.layers import embedding_operators, head_operators, layer_kind, layer_operators
 from simtrain.model.operators import Kernel, LayerOperators, Shard
+from simtrain.scenario.cluster import Node
 from simtrain.scenario.layout import Layout
 from simtrain.scenario.model import Model
-from simtrain.scenario.workload import Workload
+from simtrain.scenario.scenario import Scenario
 from simtrain.schedules.order import Order, stage_rank
 from simtrain.schedules.slot_costs import SlotCosts
 
@@ -55,8 +57,11 @@ class StepPrices:
     grad_norm: Priced
 
 
-def shard_of(layout: Layout, workload: Workload, parallel: Parallel) -> Shard:
-    """How one layer of this scenario is cut."""
+def shard_of(scenario: Scenario, parallel: Parallel) -> Shard:
+    """How one layer of a resolved scenario is cut."""
+    layout, workload, node = scenario.layout, scenario.workload, scenario.cluster.node
+    group = place(parallel, layout.rank_order).groups("ep")[0]
+    in_node = np.bincount(group // (node.gpus if isinstance(node, Node) else 1)).max()
     moe = workload.model.moe if isinstance(workload.model, Model) else None
     limited = moe is not None and moe.max_nodes_per_token is not None
     return Shard(
@@ -78,6 +83,7 @@ def shard_of(layout: Layout, workload: Workload, parallel: Parallel) -> Shard:
         shared_expert_overlap=layout.shared_expert_overlap,
         ep_overlap_wgrad=layout.ep_overlap_wgrad,
         routing=workload.routing,
+        ep_in_node=int(in_node),
     )
 
 

@@ -26,7 +26,7 @@ from simtrain.model.pieces import (
     residual_add,
     tokens,
 )
-from simtrain.scenario.model import Model
+from simtrain.scenario.model import MixtureOfExperts, Model
 
 __all__ = ["LayerKind", "embedding_operators", "head_operators", "layer_kind", "layer_operators"]
 
@@ -43,14 +43,24 @@ def layer_operators(model: Model, layer_index: int, shard: Shard) -> LayerOperat
     """
     kind = layer_kind(model, layer_index)
     if kind == "moe" and model.moe is not None:
-        loads = rank_loads(model.moe, shard.ep, layer_index, shard.routing)
-        shard = replace(shard, expert_load=float(loads.max()))
+        shard = _loaded(model.moe, layer_index, shard)
     pieces = _layer_pieces(model, kind, shard)
     if shard.recompute == "full":
         return _recomputed_whole(pieces)
     if shard.recompute == "selective":
         return _recomputed_core(pieces)
     return _assemble(pieces)
+
+
+def _loaded(moe: MixtureOfExperts, layer_index: int, shard: Shard) -> Shard:
+    """What the busiest rank of a group computes in a layer, and what the busiest link to it carries.
+
+    Rows that cross the network once for a whole node load its links evenly; all others go to one rank.
+    """
+    loads = rank_loads(moe, shard.ep, layer_index, shard.routing)
+    shared = shard.dispatcher == "deepep" and 1 < shard.ep_in_node < shard.ep and shard.ep % shard.ep_in_node == 0
+    links = loads.reshape(-1, shard.ep_in_node).mean(axis=1) if shared else loads
+    return replace(shard, expert_load=float(loads.max()), traffic_load=float(links.max()))
 
 
 def embedding_operators(model: Model, shard: Shard) -> LayerOperators:

@@ -37,7 +37,8 @@ def moe_pieces(model: Model, moe: MixtureOfExperts, shard: Shard) -> list[Piece]
     add = [_shared_add(model.hidden, shard)] if shared else []
     if shard.ep == 1:
         return [*enter, *experts, *leave, *shared, *add]
-    dispatch, combine = (make(moe, shard, rows, model.hidden) for make in (_dispatch, _combine))
+    carried = round(sent * shard.traffic_load)
+    dispatch, combine = (make(moe, shard, carried, model.hidden) for make in (_dispatch, _combine))
     early, late = ([_under_the_dispatch(shared)], []) if shared and shard.shared_expert_overlap else ([], shared)
     return [*enter, dispatch, *early, _away(experts, shard.ep_overlap_wgrad), combine, *leave, *late, *add]
 

@@ -57,7 +57,8 @@ class Shard:
             :class:`simtrain.scenario.layout.Layout`.
         dispatcher: likewise, worked out where it is absent there.
         routing: how evenly tokens spread over experts; expert_load: rows of the busiest rank's experts in a layer,
-            relative to an even spread of all rows.
+            relative to an even spread of all rows; traffic_load: rows over the busiest link to experts, likewise.
+        ep_in_node: ranks of an expert parallel group that share a node.
     """
 
     micro_batch: int
@@ -79,6 +80,8 @@ class Shard:
     ep_overlap_wgrad: bool = False
     routing: ExpertRouting = field(default_factory=ExpertRouting)
     expert_load: float = 1.0
+    traffic_load: float = 1.0
+    ep_in_node: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -287,6 +287,9 @@ class CollectiveSoftware(Part):
 
     mode: Literal["nccl", "ideal"] = "nccl"
     """``ideal``: efficiency 1 and no software latency, only bandwidth and link latency."""
+    algorithms: dict[str, str] = {}
+    """Algorithm by collective, where it applies, in place of the choice NCCL would make:
+    ``{all_reduce: hierarchical}``."""
     notify_wait: Seconds = 0.0
     """Time that each dispatch or combine of experts waits for its peers before bytes move: about 2 ms on average in a
     published trace with 64 expert-parallel H800 (notify kernels of 0.75 to 3.8 ms, deepseek-ai/profile-data), where

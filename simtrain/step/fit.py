@@ -53,7 +53,7 @@ def peak_bytes(scenario: Scenario, *, searched: bool = False) -> tuple[float, ..
     if not isinstance(model, Model):
         raise LayoutError("workload.model is a name; load the scenario first")
     order = plan_step(scenario).order if searched else pipeline_order(scenario, parallel)
-    shard = shard_of(layout, scenario.workload, parallel)
+    shard = shard_of(scenario, parallel)
     activations = stage_activations(stage_operators(model, shard, parallel))
     peaks = []
     for actions in order.actions:

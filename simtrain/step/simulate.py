@@ -74,7 +74,7 @@ def plan_step(scenario: Scenario) -> Plan:
         raise LayoutError("the scenario holds names; load it before simulating it")
     topology = build(cluster)
     placement = place(parallel, layout.rank_order)
-    shard = shard_of(layout, workload, parallel)
+    shard = shard_of(scenario, parallel)
     kernels = KernelModel(node.device, cluster.peaks, layout.precision)
     price_list = PriceList(kernels, topology, placement, cluster)
     stages = stage_operators(model, shard, parallel)
