@@ -10,7 +10,10 @@ from types import FunctionType
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 from zlib import crc32
 
-__all__ = ["Jitted", "available", "jit"]
+__all__ = ["Jitted", "available", "jit", "jit_in_place"]
+
+_UNCOUNTED = {"_nrt": False}
+"""numba's option (of its own, hence the underscore) to compile without its runtime; left out where it is not known."""
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -25,8 +28,9 @@ class Jitted(Generic[Parameters, Result]):
     are equal.
     """
 
-    def __init__(self, function: Callable[Parameters, Result]) -> None:
+    def __init__(self, function: Callable[Parameters, Result], *, in_place: bool = False) -> None:
         self._function = function
+        self._in_place = in_place
         self.__doc__ = function.__doc__
         self.__name__ = function.__name__
 
@@ -48,10 +52,11 @@ class Jitted(Generic[Parameters, Result]):
             return self.plain
         _announce_compiling()
         function = self._with_callees("compiled")
+        options = _UNCOUNTED if self._in_place and hasattr(numba.core.options.DefaultOptions, *_UNCOUNTED) else {}
         try:
-            compiled = numba.njit(cache=True)(function)
+            compiled = numba.njit(cache=True, **options)(function)
         except RuntimeError:  # neither the package nor the user's cache folder can be written
-            compiled = numba.njit(function)
+            compiled = numba.njit(**options)(function)
         return cast("Callable[Parameters, Result]", compiled)
 
     def _with_callees(self, form: str) -> Callable[Parameters, Result]:
@@ -81,6 +86,15 @@ class Jitted(Generic[Parameters, Result]):
 def jit(function: Callable[Parameters, Result]) -> Jitted[Parameters, Result]:
     """Compile ``function`` when it is first called; numba is imported no earlier."""
     return Jitted(function)
+
+
+def jit_in_place(function: Callable[Parameters, Result]) -> Jitted[Parameters, Result]:
+    """As :func:`jit`, for functions that create no array: they work in the arrays they are given.
+
+    numba counts references to every array that is read out of a tuple, in atomic operations; six of seven seconds of
+    the event loop went there.  Without its runtime it counts none, and refuses to compile what would create an array.
+    """
+    return Jitted(function, in_place=True)
 
 
 def available() -> bool:

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import simpy
 
-from simtrain.engines.rates import prepare, settle
+from simtrain.engines.network import CHANGED, prepare
+from simtrain.engines.rates import settle
 from simtrain.engines.waits import deadlock
 from simtrain.program.program import STREAMS, Program, Stream
 from simtrain.program.timeline import Timeline
@@ -198,7 +199,7 @@ class _Network(_Starter):
     def __init__(self, run: _Run, program: Program) -> None:
         super().__init__(run)
         self.coupled = program.coupled
-        self.fixed, self.live = prepare(program)
+        self.net = prepare(program)
         self.new: list[int] = []
         self.over: list[int] = []
 
@@ -242,9 +243,9 @@ class _Network(_Starter):
                 state.working[op] = (since, work, 1.0)
                 state.alarm(op, since + work)
             return
-        count = settle(self.fixed, self.live, np.array(new, dtype=np.int32), np.array(over, dtype=np.int32))
-        changed = self.live.changed[:count]
-        for op, rate in zip(changed.tolist(), self.live.rate[changed].tolist(), strict=True):
+        count = settle(self.net, np.array(new, dtype=np.int32), np.array(over, dtype=np.int32))
+        changed = self.net.lanes[self.net.lists[CHANGED, 1 : count + 1]]
+        for op, rate in zip(changed["op"].tolist(), changed["rate"].tolist(), strict=True):
             since, work, old = state.working[op]
             if now > since:
                 since, work = now, work - (now - since) * old

@@ -14,473 +14,356 @@ After each change only operations that it can reach over full links are worked o
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
-from simtrain.jit import jit
-from simtrain.program.program import STREAMS, Program, Stream
+from simtrain.engines.network import (
+    BEGUN,
+    CHANGED,
+    EPOCH,
+    FULL,
+    KERNEL,
+    LEFT,
+    RANKS,
+    REACHED,
+    STIRRED,
+    TRANSFER,
+    Network,
+)
+from simtrain.jit import jit_in_place
+from simtrain.program.program import STREAMS
 
-__all__ = ["KERNEL", "OTHER", "TRANSFER", "Fixed", "Live", "prepare", "settle"]
+__all__ = ["add", "enter", "leave", "settle", "update"]
 
 Ints = NDArray[np.int32]
-Floats = NDArray[np.float64]
-
-OTHER, KERNEL, TRANSFER = 0, 1, 2
-"""Kinds of operations: host work, whose rate is always 1; compute kernels; transfers."""
+Records = NDArray[np.void]
 
 _FULL = 1e-12
 """A link is full from this much above its capacity on; less is rounding."""
 
 
-class Fixed(NamedTuple):
-    """What a run does not change.
-
-    Attributes:
-        rank_ptr, rank: distinct ranks of each operation. lane_ptr, lane: its lanes.
-        kind: (n,) OTHER, KERNEL or TRANSFER.
-        sms, grid, flow, flow_ptr, flow_edge, flow_use, flow_weight: as in Program.
-        sm_count, kernel_rate, transfer_rate: as in :class:`simtrain.program.program.Sharing`.
-    """
-
-    rank_ptr: Ints
-    rank: Ints
-    lane_ptr: Ints
-    lane: Ints
-    kind: Ints
-    sms: Floats
-    grid: Ints
-    flow: Ints
-    flow_ptr: Ints
-    flow_edge: Ints
-    flow_use: Floats
-    flow_weight: Floats
-    sm_count: float
-    kernel_rate: float
-    transfer_rate: float
-
-
-class Live(NamedTuple):
-    """What is under way.
-
-    Attributes:
-        rate, cap: (n,) rate of each operation, and what it would be if no link were shared.
-        busy: (n,) on how many of a transfer's ranks a kernel runs.
-        on_lane: operation at work on each lane, -1 without.
-        held, kernels: per rank, SM share held by transfers and kernels running.
-        edge_head, node_op, node_next, free: transfers on each edge, as linked lists; ``free[0]`` is the first
-            unused node.
-        op_mark, edge_mark, rank_mark, epoch: what has been visited since the last change.
-        ops, edges, ranks, touched: scratch. fresh: (n,) rates being worked out.
-        changed: operations whose rate is new.
-    """
-
-    rate: Floats
-    cap: Floats
-    busy: Ints
-    on_lane: Ints
-    held: Floats
-    kernels: Ints
-    edge_head: Ints
-    node_op: Ints
-    node_next: Ints
-    free: Ints
-    op_mark: Ints
-    edge_mark: Ints
-    rank_mark: Ints
-    epoch: Ints
-    ops: Ints
-    edges: Ints
-    ranks: Ints
-    touched: Ints
-    fresh: Floats
-    changed: Ints
-
-
-def prepare(program: Program) -> tuple[Fixed, Live]:
-    """Arrays for :func:`settle`, with nothing under way."""
-    n, lanes = program.size, program.ranks * STREAMS
-    owner = np.repeat(np.arange(n, dtype=np.int64), np.diff(program.op_ptr))
-    pairs = np.unique(owner * program.ranks + program.lanes // STREAMS)
-    first = program.lanes[program.op_ptr[:-1]] % STREAMS
-    kind = np.full(n, TRANSFER, dtype=np.int32)
-    kind[first == Stream.COMPUTE] = KERNEL
-    kind[first == Stream.HOST] = OTHER
-    fixed = Fixed(
-        rank_ptr=np.searchsorted(pairs, np.arange(n + 1, dtype=np.int64) * program.ranks).astype(np.int32),
-        rank=(pairs % program.ranks).astype(np.int32),
-        lane_ptr=program.op_ptr,
-        lane=program.lanes,
-        kind=kind,
-        sms=program.sms,
-        grid=program.grid,
-        flow=np.where(kind == TRANSFER, program.flow, -1).astype(np.int32),
-        flow_ptr=program.flow_ptr,
-        flow_edge=program.flow_edge,
-        flow_use=program.flow_use,
-        flow_weight=program.flow_weight,
-        sm_count=float(program.sharing.sm_count),
-        kernel_rate=float(program.sharing.kernel_rate),
-        transfer_rate=float(program.sharing.transfer_rate),
-    )
-    return fixed, _idle(program, lanes, _most_nodes(program, lanes))
-
-
-def _most_nodes(program: Program, lanes: int) -> int:
-    """Places that transfers need on edges at once: an operation that begins may share its lane with one that ends."""
-    if not program.flow_edge.size:
-        return 0
-    length = np.append(np.diff(program.flow_ptr), 0)[program.flow]
-    longest = np.zeros(lanes, dtype=np.int64)
-    np.maximum.at(longest, program.lanes[program.op_ptr[:-1]], length)
-    return 2 * int(longest.sum())
-
-
-def _idle(program: Program, lanes: int, nodes: int) -> Live:
-    n, ranks = program.size, program.ranks
-    edges = int(program.flow_edge.max()) + 1 if program.flow_edge.size else 0
-
-    def zeros(size: int) -> Ints:
-        return np.zeros(size, dtype=np.int32)
-
-    def nothing(size: int) -> Ints:
-        return np.full(size, -1, dtype=np.int32)
-
-    following = np.arange(1, nodes + 1, dtype=np.int32)
-    return Live(
-        rate=np.zeros(n),
-        cap=np.ones(n),
-        busy=zeros(n),
-        on_lane=nothing(lanes),
-        held=np.zeros(ranks),
-        kernels=zeros(ranks),
-        edge_head=nothing(edges),
-        node_op=nothing(nodes),
-        node_next=following,
-        free=zeros(1),
-        op_mark=zeros(n),
-        edge_mark=zeros(edges),
-        rank_mark=zeros(ranks),
-        epoch=zeros(1),
-        ops=zeros(2 * lanes),
-        edges=zeros(edges),
-        ranks=zeros(ranks),
-        touched=zeros(edges),
-        fresh=np.zeros(n),
-        changed=zeros(2 * lanes),
-    )
-
-
-@jit
-def settle(fixed: Fixed, live: Live, begun: Ints, ended: Ints) -> int:
+@jit_in_place
+def settle(net: Network, begun: Ints, ended: Ints) -> int:
     """Bring rates up to date after operations began to work and others ended.
 
     Args:
-        fixed: the program.
-        live: what is under way; changed in place.
+        net: what is under way; changed in place.
         begun: kernels that started and transfers whose latency is over; their rate counts as new.
         ended: operations that were at work and are over.
 
     Returns:
-        How many entries of ``live.changed`` hold operations whose rate is new.
+        How many homes follow in ``net.lists[CHANGED, 1:]`` whose rate is new.
     """
-    live.epoch[0] += 1
-    ops = touched = ranks = 0
     for op in ended:
-        for k in range(fixed.lane_ptr[op], fixed.lane_ptr[op + 1]):
-            live.on_lane[fixed.lane[k]] = -1
-    for op in begun:  # before what ended, so that a kernel right behind another one leaves its GPU busy throughout
-        live.rate[op] = 0.0
-        ops, touched, ranks = _begin(fixed, live, op, ops, touched, ranks)
-    for op in ended:
-        ops, touched, ranks = _end(fixed, live, op, ops, touched, ranks)
-    changed = _kernel_rates(fixed, live, begun, ranks)
-    return _transfer_rates(fixed, live, ops, touched, changed)
-
-
-@jit
-def _begin(fixed: Fixed, live: Live, op: int, ops: int, touched: int, ranks: int) -> tuple[int, int, int]:
-    kind, epoch = fixed.kind[op], live.epoch[0]
-    for k in range(fixed.lane_ptr[op], fixed.lane_ptr[op + 1]):
-        live.on_lane[fixed.lane[k]] = op
-    if kind == KERNEL:
-        for k in range(fixed.rank_ptr[op], fixed.rank_ptr[op + 1]):
-            rank = fixed.rank[k]
-            live.kernels[rank] += 1
-            if live.kernels[rank] == 1:
-                ops = _rank_busy(fixed, live, rank, 1, ops)
-    elif kind == TRANSFER:
-        busy = 0
-        if fixed.sms[op] > 0.0:
-            for k in range(fixed.rank_ptr[op], fixed.rank_ptr[op + 1]):
-                rank = fixed.rank[k]
-                busy += live.kernels[rank] > 0
-                ranks = _mark_rank(live, rank, ranks)
-        live.busy[op] = busy
-        live.cap[op] = fixed.transfer_rate if busy else 1.0
-        live.op_mark[op] = epoch
-        live.ops[ops] = op
-        ops += 1
-        flow = fixed.flow[op]
-        if flow >= 0:
-            for k in range(fixed.flow_ptr[flow], fixed.flow_ptr[flow + 1]):
-                edge, node = fixed.flow_edge[k], live.free[0]
-                live.free[0] = live.node_next[node]
-                live.node_op[node] = op
-                live.node_next[node] = live.edge_head[edge]
-                live.edge_head[edge] = node
-                touched = _touch(live, edge, touched)
-    return ops, touched, ranks
-
-
-@jit
-def _end(fixed: Fixed, live: Live, op: int, ops: int, touched: int, ranks: int) -> tuple[int, int, int]:
-    kind = fixed.kind[op]
-    if kind == KERNEL:
-        for k in range(fixed.rank_ptr[op], fixed.rank_ptr[op + 1]):
-            rank = fixed.rank[k]
-            live.kernels[rank] -= 1
-            if live.kernels[rank] == 0:
-                ops = _rank_busy(fixed, live, rank, -1, ops)
-    elif kind == TRANSFER:
-        if fixed.sms[op] > 0.0:
-            for k in range(fixed.rank_ptr[op], fixed.rank_ptr[op + 1]):
-                ranks = _mark_rank(live, fixed.rank[k], ranks)
-        flow = fixed.flow[op]
-        if flow >= 0:
-            for k in range(fixed.flow_ptr[flow], fixed.flow_ptr[flow + 1]):
-                _leave(live, fixed.flow_edge[k], op)
-                touched = _touch(live, fixed.flow_edge[k], touched)
-    return ops, touched, ranks
-
-
-@jit
-def _rank_busy(fixed: Fixed, live: Live, rank: int, change: int, ops: int) -> int:
-    """A rank starts (+1) or stops (-1) computing: its transfers may change their cap."""
-    for lane in range(rank * STREAMS, (rank + 1) * STREAMS):
-        op = live.on_lane[lane]
-        if op >= 0 and fixed.kind[op] == TRANSFER and fixed.sms[op] > 0.0 and _first_lane(fixed, op, rank) == lane:
-            live.busy[op] += change
-            live.cap[op] = fixed.transfer_rate if live.busy[op] else 1.0
-            if live.op_mark[op] != live.epoch[0]:
-                live.op_mark[op] = live.epoch[0]
-                live.ops[ops] = op
-                ops += 1
-    return ops
-
-
-@jit
-def _first_lane(fixed: Fixed, op: int, rank: int) -> int:
-    """An operation on several lanes of a rank counts once there."""
-    for k in range(fixed.lane_ptr[op], fixed.lane_ptr[op + 1]):
-        if fixed.lane[k] // STREAMS == rank:
-            return int(fixed.lane[k])
-    return -1
-
-
-@jit
-def _mark_rank(live: Live, rank: int, ranks: int) -> int:
-    if live.rank_mark[rank] != live.epoch[0]:
-        live.rank_mark[rank] = live.epoch[0]
-        live.ranks[ranks] = rank
-        return ranks + 1
-    return ranks
-
-
-@jit
-def _touch(live: Live, edge: int, touched: int) -> int:
-    if live.edge_mark[edge] != live.epoch[0]:
-        live.edge_mark[edge] = live.epoch[0]
-        live.touched[touched] = edge
-        return touched + 1
-    return touched
-
-
-@jit
-def _leave(live: Live, edge: int, op: int) -> None:
-    node, before = live.edge_head[edge], -1
-    while live.node_op[node] != op:
-        before, node = node, live.node_next[node]
-    if before < 0:
-        live.edge_head[edge] = live.node_next[node]
-    else:
-        live.node_next[before] = live.node_next[node]
-    live.node_op[node] = -1
-    live.node_next[node] = live.free[0]
-    live.free[0] = node
-
-
-@jit
-def _kernel_rates(fixed: Fixed, live: Live, begun: Ints, ranks: int) -> int:
-    """Rates of kernels that began, and of those on ranks where the SMs held by transfers may have changed."""
-    changed = 0
-    for i in range(ranks):
-        rank = live.ranks[i]
-        held = 0.0
-        for lane in range(rank * STREAMS, (rank + 1) * STREAMS):
-            op = live.on_lane[lane]
-            if op >= 0 and fixed.kind[op] == TRANSFER and _first_lane(fixed, op, rank) == lane:
-                held += fixed.sms[op]
-        live.held[rank] = held
+        leave(net, op)
     for op in begun:
-        if fixed.kind[op] == OTHER:
-            live.rate[op] = 1.0
-            live.changed[changed] = op
-            changed += 1
-        elif fixed.kind[op] == KERNEL:
-            changed = _set_kernel(fixed, live, op, changed)
-    for i in range(ranks):
-        op = live.on_lane[live.ranks[i] * STREAMS]
-        if op >= 0 and fixed.kind[op] == KERNEL and live.op_mark[op] != live.epoch[0]:
-            changed = _set_kernel(fixed, live, op, changed)
-    return changed
+        enter(net, op)
+    return update(net)
 
 
-@jit
-def _set_kernel(fixed: Fixed, live: Live, op: int, changed: int) -> int:
-    """A kernel on several GPUs keeps the pace of the slowest."""
-    live.op_mark[op] = live.epoch[0]
-    rate = 1.0
-    for k in range(fixed.rank_ptr[op], fixed.rank_ptr[op + 1]):
-        held = live.held[fixed.rank[k]]
-        if held > 0.0:
-            rate = min(rate, _slowed(fixed, fixed.grid[op], held))
-    if rate != live.rate[op]:
-        live.rate[op] = rate
-        live.changed[changed] = op
-        return changed + 1
-    return changed
+@jit_in_place
+def enter(net: Network, op: int) -> None:
+    """An operation is at work from now on; :func:`update` gives it a rate."""
+    kind, home = net.ops[op]["kind"], net.op_lanes[net.ops[op]["lane"]]
+    for k in range(net.ops[op]["lane"], net.ops[op + 1]["lane"]):
+        net.lanes[net.op_lanes[k]]["home"] = home
+    lane = net.lanes[home]
+    lane["op"], lane["rate"], lane["sms"], lane["length"] = op, 0.0, net.ops[op]["sms"], 0
+    if kind == TRANSFER:
+        _count(net, op, 0, 1)
+        _cross(net, op, home)
+        _reach(net.lanes, net.lists, home)
+    else:
+        if kind == KERNEL:
+            _count(net, op, 1, 0)
+        add(net.lists, BEGUN, home)
 
 
-@jit
-def _slowed(fixed: Fixed, grid: int, held: float) -> float:
-    """Rate of a kernel beside transfers that hold a share of the SMs."""
-    left = max(1.0, fixed.sm_count * (1.0 - held))
-    if grid == 0:  # persistent: work is handed out to the SMs that are there
-        return fixed.kernel_rate * left / fixed.sm_count
-    waves, more = np.ceil(grid / fixed.sm_count), np.ceil(grid / np.floor(left + 1e-9))
-    return float(fixed.kernel_rate * waves / more)
+@jit_in_place
+def leave(net: Network, op: int) -> None:
+    """An operation that was at work is over."""
+    kind, home = net.ops[op]["kind"], net.op_lanes[net.ops[op]["lane"]]
+    for k in range(net.ops[op]["lane"], net.ops[op + 1]["lane"]):
+        net.lanes[net.op_lanes[k]]["home"] = -1
+    if kind == KERNEL:
+        _count(net, op, -1, 0)
+    elif kind == TRANSFER:
+        _count(net, op, 0, -1)
+        first = net.lanes[home]["node"]
+        for node in range(first, first + net.lanes[home]["length"]):
+            _unlink(net.edges, net.nodes, net.lists, node)
 
 
-@jit
-def _transfer_rates(fixed: Fixed, live: Live, ops: int, touched: int, changed: int) -> int:
-    """Max-min shares of every transfer that a change can reach over full links."""
-    epoch = live.epoch[0]
-    for i in range(touched):
-        ops = _reach(live, live.touched[i], ops)
-        live.edge_mark[live.touched[i]] = 0
-    edges = i = 0
-    while i < ops:
-        op = live.ops[i]
-        i += 1
-        live.fresh[op] = -1.0
-        flow = fixed.flow[op]
-        if flow < 0:
+@jit_in_place
+def _count(net: Network, op: int, kernels: int, transfers: int) -> None:
+    """Count lanes of each rank on which kernels work, and transfers that hold SMs."""
+    if transfers != 0 and net.ops[op]["sms"] == 0.0:
+        return
+    for k in range(net.ops[op]["lane"], net.ops[op + 1]["lane"]):
+        rank = net.ranks[net.op_lanes[k] // STREAMS]
+        rank["kernels"] += kernels
+        rank["transfers"] += transfers
+        if rank["mark"] != net.lists[EPOCH, 0]:
+            rank["mark"] = net.lists[EPOCH, 0]
+            add(net.lists, RANKS, net.op_lanes[k] // STREAMS)
+
+
+@jit_in_place
+def _cross(net: Network, op: int, home: int) -> None:
+    """A transfer takes its place on every edge of its set, and learns how many of its ranks are computing."""
+    lane, flow = net.lanes[home], net.ops[op]["flow"]
+    busy = 0
+    if lane["sms"] > 0.0:  # ranks that start or stop at this instant are counted by update
+        for k in range(net.ops[op]["lane"], net.ops[op + 1]["lane"]):
+            busy += net.ranks[net.op_lanes[k] // STREAMS]["busy"]
+    lane["busy"] = busy
+    lane["cap"] = net.sharing[2] if busy else 1.0
+    if flow < 0:
+        return
+    share, node = net.sets[flow]["share"], lane["node"]
+    lane["weight"] = net.sets[flow]["weight"]
+    lane["length"] = net.sets[flow + 1]["share"] - share
+    for k in range(lane["length"]):
+        edge = net.shares[share + k]["edge"]
+        _link(net.edges, net.nodes, node + k, edge)
+        place = net.nodes[node + k]
+        place["home"], place["edge"], place["use"] = home, edge, net.shares[share + k]["use"]
+
+
+@jit_in_place
+def _link(edges: Records, nodes: Records, node: int, edge: int) -> None:
+    """Put a node first in the list of an edge."""
+    after = edges[edge]["head"]
+    nodes[node]["before"], nodes[node]["after"] = -1, after
+    if after >= 0:
+        nodes[after]["before"] = node
+    edges[edge]["head"] = node
+
+
+@jit_in_place
+def _unlink(edges: Records, nodes: Records, lists: Ints, node: int) -> None:
+    """Take a node off its edge; where somebody had to wait there, rates change."""
+    before, after, edge = nodes[node]["before"], nodes[node]["after"], nodes[node]["edge"]
+    if before < 0:
+        edges[edge]["head"] = after
+    else:
+        nodes[before]["after"] = after
+    if after >= 0:
+        nodes[after]["before"] = before
+    if edges[edge]["full"] and edges[edge]["left"] != lists[EPOCH, 0]:
+        edges[edge]["left"] = lists[EPOCH, 0]
+        add(lists, LEFT, edge)
+
+
+@jit_in_place
+def update(net: Network) -> int:
+    """Rates after operations entered and left; the homes whose rate is new are in ``net.lists[CHANGED]``."""
+    lists = net.lists
+    lists[CHANGED, 0] = 0
+    for i in range(1, lists[RANKS, 0] + 1):
+        _look_at_rank(net, lists[RANKS, i])
+    _kernel_rates(net)
+    _transfer_rates(net)
+    lists[RANKS, 0] = lists[BEGUN, 0] = lists[STIRRED, 0] = lists[LEFT, 0] = lists[REACHED, 0] = lists[FULL, 0] = 0
+    lists[EPOCH, 0] += 1
+    return int(lists[CHANGED, 0])
+
+
+@jit_in_place
+def _look_at_rank(net: Network, number: int) -> None:
+    """Whether a rank computes and what transfers hold of its SMs.
+
+    A kernel right behind another one leaves its GPU busy throughout, so that this is asked when all have come and gone.
+    """
+    rank = net.ranks[number]
+    busy = 1 if rank["kernels"] > 0 else 0
+    change = busy - rank["busy"]
+    rank["busy"] = busy
+    if rank["transfers"] == 0 and rank["held"] == 0.0:
+        return
+    held = 0.0
+    for at in range(number * STREAMS, (number + 1) * STREAMS):
+        home = net.lanes[at]["home"]
+        if home < 0 or net.lanes[home]["sms"] == 0.0:
             continue
-        for k in range(fixed.flow_ptr[flow], fixed.flow_ptr[flow + 1]):
-            edge = fixed.flow_edge[k]
-            if live.edge_mark[edge] == epoch:
-                continue
-            live.edge_mark[edge] = epoch
-            if _demand(fixed, live, edge) > 1.0 + _FULL:
-                live.edges[edges] = edge
-                edges += 1
-                ops = _reach(live, edge, ops)
-    _fill(fixed, live, ops, edges)
-    for i in range(ops):
-        op = live.ops[i]
-        if abs(live.fresh[op] - live.rate[op]) > 1e-14 * live.fresh[op]:
-            live.rate[op] = live.fresh[op]
-            live.changed[changed] = op
-            changed += 1
-    return changed
+        if change != 0:
+            lane = net.lanes[home]
+            lane["busy"] += change
+            lane["cap"] = net.sharing[2] if lane["busy"] > 0 else 1.0
+            _reach(net.lanes, net.lists, home)
+        if _first_there(net.lanes, number, at):
+            held += net.lanes[home]["sms"]
+    if held != rank["held"]:
+        rank["held"] = held
+        add(net.lists, STIRRED, number)
 
 
-@jit
-def _reach(live: Live, edge: int, ops: int) -> int:
-    """Add the transfers on an edge to those that are worked out again."""
-    node = live.edge_head[edge]
+@jit_in_place
+def _first_there(lanes: Records, rank: int, at: int) -> bool:
+    """An operation on several lanes of a rank holds its SMs once there."""
+    for before in range(rank * STREAMS, at):  # noqa: SIM110 -- numba knows no generators in any()
+        if lanes[before]["home"] == lanes[at]["home"]:
+            return False
+    return True
+
+
+@jit_in_place
+def _kernel_rates(net: Network) -> None:
+    """Rates of kernels that began, and of those on ranks where the SMs held by transfers have changed."""
+    lists, lanes = net.lists, net.lanes
+    for i in range(1, lists[BEGUN, 0] + 1):
+        _set_kernel(net, lists[BEGUN, i])
+    for i in range(1, lists[STIRRED, 0] + 1):
+        home = lanes[lists[STIRRED, i] * STREAMS]["home"]
+        if home >= 0 and net.ops[lanes[home]["op"]]["kind"] == KERNEL and lanes[home]["mark"] != lists[EPOCH, 0]:
+            _set_kernel(net, home)
+
+
+@jit_in_place
+def _set_kernel(net: Network, home: int) -> None:
+    """A kernel on several GPUs keeps the pace of the slowest."""
+    lane = net.lanes[home]
+    op, rate = lane["op"], 1.0
+    lane["mark"] = net.lists[EPOCH, 0]
+    if net.ops[op]["kind"] == KERNEL:
+        for k in range(net.ops[op]["lane"], net.ops[op + 1]["lane"]):
+            held = net.ranks[net.op_lanes[k] // STREAMS]["held"]
+            if held > 0.0:
+                rate = min(rate, _slowed(net.sharing, net.ops[op]["grid"], held))
+    _set_rate(net.lanes, net.lists, home, rate)
+
+
+@jit_in_place
+def _slowed(sharing: tuple[float, float, float], grid: int, held: float) -> float:
+    """Rate of a kernel beside transfers that hold a share of the SMs."""
+    sm_count, kernel_rate, _ = sharing
+    left = max(1.0, sm_count * (1.0 - held))
+    if grid == 0:  # persistent: work is handed out to the SMs that are there
+        return float(kernel_rate * left / sm_count)
+    waves, more = np.ceil(grid / sm_count), np.ceil(grid / np.floor(left + 1e-9))
+    return float(kernel_rate * waves / more)
+
+
+@jit_in_place
+def _transfer_rates(net: Network) -> None:
+    """Max-min shares of every transfer that a change can reach over full links."""
+    lists, lanes = net.lists, net.lanes
+    for i in range(1, lists[LEFT, 0] + 1):
+        _look_at_edge(net, lists[LEFT, i])
+    i = 0
+    while i < lists[REACHED, 0]:  # the list grows meanwhile
+        i += 1
+        lane = lanes[lists[REACHED, i]]
+        lane["fresh"] = -1.0
+        for node in range(lane["node"], lane["node"] + lane["length"]):
+            _look_at_edge(net, net.nodes[node]["edge"])
+    if lists[FULL, 0]:
+        _fill(net)
+    for i in range(1, lists[REACHED, 0] + 1):
+        lane = lanes[lists[REACHED, i]]
+        _set_rate(lanes, lists, lists[REACHED, i], lane["fresh"] if lists[FULL, 0] else lane["cap"])
+
+
+@jit_in_place
+def _look_at_edge(net: Network, number: int) -> None:
+    """Once an instant: whether an edge is full. If it is or was, a change reaches everybody on it."""
+    edge = net.edges[number]
+    if edge["mark"] == net.lists[EPOCH, 0]:
+        return
+    edge["mark"] = net.lists[EPOCH, 0]
+    demand = 0.0  # in shares of its capacity, if nobody had to share
+    node = edge["head"]
     while node >= 0:
-        op = live.node_op[node]
-        if live.op_mark[op] != live.epoch[0]:
-            live.op_mark[op] = live.epoch[0]
-            live.ops[ops] = op
-            ops += 1
-        node = live.node_next[node]
-    return ops
+        demand += net.lanes[net.nodes[node]["home"]]["cap"] * net.nodes[node]["use"]
+        node = net.nodes[node]["after"]
+    full = demand > 1.0 + _FULL
+    if full or edge["full"]:
+        node = edge["head"]
+        while node >= 0:
+            _reach(net.lanes, net.lists, net.nodes[node]["home"])
+            node = net.nodes[node]["after"]
+    if full:
+        edge["stale"] = 1
+        add(net.lists, FULL, number)
+    edge["full"] = 1 if full else 0
 
 
-@jit
-def _use(fixed: Fixed, op: int, edge: int) -> float:
-    """Share of an edge that an operation takes at rate 1."""
-    flow = fixed.flow[op]
-    low, high = fixed.flow_ptr[flow], fixed.flow_ptr[flow + 1]
-    while low < high:  # edges of a set ascend
-        middle = (low + high) // 2
-        if fixed.flow_edge[middle] < edge:
-            low = middle + 1
-        else:
-            high = middle
-    return float(fixed.flow_use[low])
-
-
-@jit
-def _demand(fixed: Fixed, live: Live, edge: int) -> float:
-    """What an edge would carry, in shares of its capacity, if nobody had to share."""
-    total = 0.0
-    node = live.edge_head[edge]
-    while node >= 0:
-        op = live.node_op[node]
-        total += live.cap[op] * _use(fixed, op, edge)
-        node = live.node_next[node]
-    return total
-
-
-@jit
-def _fill(fixed: Fixed, live: Live, ops: int, edges: int) -> None:
-    """Progressive filling of ``live.edges`` by ``live.ops``; results in ``live.fresh``."""
-    left = ops
+@jit_in_place
+def _fill(net: Network) -> None:
+    """Progressive filling of the full edges by the transfers that were reached; results in ``fresh``."""
+    lists, lanes = net.lists, net.lanes
+    left = lists[REACHED, 0]
     while left > 0:
         level = np.inf
-        for i in range(edges):
-            level = min(level, _level(fixed, live, live.edges[i]))
+        for i in range(1, lists[FULL, 0] + 1):
+            level = min(level, _level(net, lists[FULL, i]))
         before = left
-        for i in range(ops):  # whoever is as fast as alone below that level stays so: links only get emptier
-            op = live.ops[i]
-            if live.fresh[op] < 0.0 and (
-                level == np.inf or fixed.flow[op] < 0 or live.cap[op] <= level * fixed.flow_weight[fixed.flow[op]]
+        for i in range(1, lists[REACHED, 0] + 1):  # as fast as alone below that level stays so: links only get emptier
+            lane = lanes[lists[REACHED, i]]
+            if lane["fresh"] < 0.0 and (
+                level == np.inf or lane["length"] == 0 or lane["cap"] <= level * lane["weight"]
             ):
-                live.fresh[op] = live.cap[op]
+                _fix(net, lists[REACHED, i], lane["cap"])
                 left -= 1
         if left < before:
             continue
-        for i in range(edges):
-            if _level(fixed, live, live.edges[i]) > level * (1.0 + _FULL):
+        for i in range(1, lists[FULL, 0] + 1):
+            if _level(net, lists[FULL, i]) > level * (1.0 + _FULL):
                 continue
-            node = live.edge_head[live.edges[i]]
+            node = net.edges[lists[FULL, i]]["head"]
             while node >= 0:
-                op = live.node_op[node]
-                if live.fresh[op] < 0.0:
-                    live.fresh[op] = level * fixed.flow_weight[fixed.flow[op]]
+                home = net.nodes[node]["home"]
+                if lanes[home]["fresh"] < 0.0:
+                    _fix(net, home, level * lanes[home]["weight"])
                     left -= 1
-                node = live.node_next[node]
+                node = net.nodes[node]["after"]
 
 
-@jit
-def _level(fixed: Fixed, live: Live, edge: int) -> float:
-    """Level at which an edge is full, given those whose rate is settled; infinite when all are."""
-    slack: float = 1.0
-    pace: float = 0.0
-    node = live.edge_head[edge]
-    while node >= 0:
-        op = live.node_op[node]
-        use = _use(fixed, op, edge)
-        if live.fresh[op] < 0.0:
-            pace += use * fixed.flow_weight[fixed.flow[op]]
-        else:
-            slack -= use * live.fresh[op]
-        node = live.node_next[node]
-    if pace == 0.0:
-        return float(np.inf)
-    return float(max(slack, 0.0) / pace)
+@jit_in_place
+def _fix(net: Network, home: int, rate: float) -> None:
+    """A transfer grows no further."""
+    lane = net.lanes[home]
+    lane["fresh"] = rate
+    for node in range(lane["node"], lane["node"] + lane["length"]):
+        net.edges[net.nodes[node]["edge"]]["stale"] = 1
+
+
+@jit_in_place
+def _level(net: Network, number: int) -> float:
+    """Level at which an edge is full, given those whose rate is fixed; infinite when all are."""
+    edge = net.edges[number]
+    if edge["stale"]:
+        edge["stale"] = 0
+        slack, pace = 1.0, 0.0
+        node = edge["head"]
+        while node >= 0:
+            lane, use = net.lanes[net.nodes[node]["home"]], net.nodes[node]["use"]
+            if lane["fresh"] < 0.0:
+                pace += use * lane["weight"]
+            else:
+                slack -= use * lane["fresh"]
+            node = net.nodes[node]["after"]
+        edge["level"] = np.inf if pace == 0.0 else max(slack, 0.0) / pace
+    return float(edge["level"])
+
+
+@jit_in_place
+def _reach(lanes: Records, lists: Ints, home: int) -> None:
+    """Work out a transfer's rate again."""
+    if lanes[home]["mark"] != lists[EPOCH, 0]:
+        lanes[home]["mark"] = lists[EPOCH, 0]
+        add(lists, REACHED, home)
+
+
+@jit_in_place
+def _set_rate(lanes: Records, lists: Ints, home: int, rate: float) -> None:
+    if abs(rate - lanes[home]["rate"]) > 1e-14 * rate:
+        lanes[home]["rate"] = rate
+        add(lists, CHANGED, home)
+
+
+@jit_in_place
+def add(lists: Ints, row: int, value: int) -> None:
+    """Append to a list: its length stands first."""
+    lists[row, 0] += 1
+    lists[row, lists[row, 0]] = value

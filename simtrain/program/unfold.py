@@ -10,7 +10,7 @@ a step comes out up to a few percent too slow.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from simtrain.layout.placement import Placement
 from simtrain.program.blocks import SCOPES
-from simtrain.program.builder import fifos
 from simtrain.program.flows import FlowSets
 from simtrain.program.lower import Lowered
 from simtrain.program.program import STREAMS, Program
@@ -72,11 +71,9 @@ def unfold(lowered: Lowered, placement: Placement, loads: Loads | None = None) -
         placement: where its ranks are.
         loads: by layer, of the coordinates of a pipeline rank; absent: all alike.
     """
-    labels = [placement.partition(scope) for scope in SCOPES]
-    program, source, copy = _copies(lowered, labels)
-    groups = np.array([flows.groups for flows in lowered.flows.flows], dtype=np.int64)
-    program = _with_flows(program, lowered.program.flow[source], copy, groups, lowered.flows.sets(folded=False))
-    return Unfolded(_with_loads(program, lowered, source, copy, loads) if loads else program, source)
+    groups = np.array([placement.partition(scope) for scope in SCOPES])
+    sets = np.array([flows.groups for flows in lowered.flows.flows], dtype=np.int64)
+    return _written(lowered, groups, lowered.flows.sets(folded=False), sets, loads)
 
 
 def split_uneven(lowered: Lowered, share: float, loads: Loads) -> Unfolded:
@@ -87,111 +84,145 @@ def split_uneven(lowered: Lowered, share: float, loads: Loads) -> Unfolded:
         share: of the GPUs that are the busiest of their group.
         loads: by layer, of the busiest (1) and of the others on average.
     """
-    labels = [np.arange(2) if scope == "local" else np.zeros(2, dtype=np.int64) for scope in SCOPES]
-    program, source, copy = _copies(lowered, labels)
+    groups = np.array([np.arange(2) if scope == "local" else np.zeros(2, dtype=np.int64) for scope in SCOPES])
     sets = np.ones(len(lowered.flows.flows), dtype=np.int64)
     local = lowered.program.flow[lowered.scope == SCOPES.index("local")]
     sets[local[local >= 0]] = 2
-    flows = lowered.flows.sets().split(sets, np.array([share, 1.0 - share]))
-    program = _with_flows(program, lowered.program.flow[source], copy, sets, flows)
-    gpus = np.outer(lowered.program.multiplicity, [share, 1.0 - share]).round().astype(np.int32)
-    return Unfolded(_with_loads(replace(program, multiplicity=gpus.ravel()), lowered, source, copy, loads), source)
+    shares = np.array([share, 1.0 - share])
+    two = _written(lowered, groups, lowered.flows.sets().split(sets, shares), sets, loads)
+    gpus = np.outer(lowered.program.multiplicity, shares).round().astype(np.int32)
+    return replace(two, program=replace(two.program, multiplicity=gpus.ravel()))
 
 
-def _copies(lowered: Lowered, labels: list[Ints]) -> tuple[Program, Ints, Ints]:
-    """The copies, the folded operation of each, and its number among those of the same one."""
-    copies = np.array([label.max() + 1 for label in labels])[lowered.scope]
+def _written(lowered: Lowered, groups: Ints, flows: FlowSets, sets: Ints, loads: Loads | None) -> Unfolded:
+    """All copies.
+
+    Args:
+        lowered: the folded Program.
+        groups: (scopes, coordinates) group of each coordinate.
+        flows: what each copy of a transfer takes of the links, folded set after folded set.
+        sets: how many copies of each folded set there are.
+        loads: by layer and coordinate.
+    """
+    copies = (groups.max(axis=1) + 1)[lowered.scope]
     first = np.concatenate([[0], np.cumsum(copies)])
+    op_ptr, lanes = _lanes(lowered, groups, copies)
+    values = _assemble(lowered.program, groups.shape[1], copies, op_ptr, lanes)
+    fifo_ptr, fifo = _fifos(lowered, groups, first)
+    dep_ptr, dep = _dependencies(lowered, groups, first)
     source = np.repeat(np.arange(lowered.program.size), copies)
-    op_ptr, lanes = _lanes(lowered, labels, first)
-    dep_ptr, dep = _dependencies(lowered, labels, first)
-    program = _assemble(lowered.program, source, op_ptr, lanes, dep_ptr, dep, len(labels[0]))
-    return program, source, np.arange(len(source)) - first[source]
-
-
-def _with_flows(program: Program, folded: Ints, copy: Ints, copies: Ints, sets: FlowSets) -> Program:
-    """Each copy of a transfer takes what its own group takes of the links; ``copies`` of each folded set."""
-    first = np.concatenate([[0], np.cumsum(copies)])
-    flow = np.where(folded >= 0, first[folded] + copy, -1).astype(np.int32)
-    sets = sets.contended(flow, program.lanes[program.op_ptr[:-1]])
-    return replace(
-        program, flow=flow, flow_ptr=sets.ptr, flow_edge=sets.edge, flow_use=sets.use, flow_weight=sets.weight
+    if loads is not None:
+        values |= _with_loads(values, lowered, source, np.arange(len(source)) - first[source], loads)
+    flow = _flow(lowered.program.flow, first, copies, sets)
+    flows = flows.contended(flow, lanes[op_ptr[:-1]])
+    program = Program(
+        **values,
+        fifo_ptr=fifo_ptr,
+        fifo=fifo,
+        dep_ptr=dep_ptr,
+        dep=dep,
+        lag_s=np.zeros(len(dep)),
+        flow=flow,
+        flow_ptr=flows.ptr,
+        flow_edge=flows.edge,
+        flow_use=flows.use,
+        flow_weight=flows.weight,
     )
+    return Unfolded(program, source)
 
 
-def _with_loads(program: Program, lowered: Lowered, source: Ints, copy: Ints, loads: Loads) -> Program:
-    """Routed kernels of each copy take what its own rows take."""
-    latency_s, work_s, useful_s = program.latency_s.copy(), program.work_s.copy(), program.useful_s.copy()
+def _flow(folded: Ints, first: Ints, copies: Ints, sets: Ints) -> Ints:
+    """Set of flows of each copy; -1 without."""
+    begin = np.concatenate([[0], np.cumsum(sets)])
+    flow = np.repeat((begin[folded] - first[:-1]).astype(np.int32), copies)
+    flow += np.arange(len(flow), dtype=np.int32)
+    flow[np.repeat(folded < 0, copies)] = -1
+    return flow
+
+
+def _with_loads(
+    values: dict[str, Any], lowered: Lowered, source: Ints, copy: Ints, loads: Loads
+) -> dict[str, NDArray[np.float64]]:
+    """Times of routed kernels of each copy: what its own rows take."""
+    columns = {key: values[key].copy() for key in ("latency_s", "work_s", "useful_s")}
     routed = lowered.routed[source]
     of_layer = {layer: loads(layer) for layer in {kernel.layer for kernel in lowered.flows.routed}}
     for number, kernel in enumerate(lowered.flows.routed):
-        load = of_layer[kernel.layer]
         mine = np.flatnonzero(routed == number)
-        values, which = np.unique(load[copy[mine]], return_inverse=True)
-        priced = [lowered.flows.less_busy(number, value) for value in values.tolist()]
-        for column, key in ((latency_s, "latency_s"), (work_s, "work_s"), (useful_s, "useful_s")):
+        shares, which = np.unique(of_layer[kernel.layer][copy[mine]], return_inverse=True)
+        priced = [lowered.flows.less_busy(number, share) for share in shares.tolist()]
+        for key, column in columns.items():
             column[mine] = np.array([getattr(one, key) for one in priced])[which]
-    return replace(program, latency_s=latency_s, work_s=work_s, useful_s=useful_s)
+    return columns
 
 
-def _lanes(lowered: Lowered, labels: list[Ints], first: Ints) -> tuple[Ints, Ints]:
-    """Lanes of every copy: one per lane of the folded operation and member of the copy's group."""
-    folded, replicas = lowered.program, len(labels[0])
+def _lanes(lowered: Lowered, groups: Ints, copies: Ints) -> tuple[Ints, Ints]:
+    """Lanes of every copy: one per lane of the folded operation and member of the copy's group.
+
+    All copies together have one lane per lane of the folded operation and coordinate, so that these are rows.
+    """
+    folded, replicas = lowered.program, groups.shape[1]
     width = np.diff(folded.op_ptr)
-    op_ptr = np.zeros(first[-1] + 1, dtype=np.int64)
+    op_ptr = _bounds(np.repeat(width * (replicas // copies), copies))
+    own = (folded.lanes // STREAMS * (replicas * STREAMS) + folded.lanes % STREAMS).astype(np.int32)
+    coordinate = (np.argsort(groups, axis=1, kind="stable") * STREAMS).astype(np.int32)  # group by group
+    lanes = coordinate[np.repeat(lowered.scope, width)]
+    lanes += own[:, None]
+    for n, count in np.unique(np.stack((width, copies))[:, width > 1], axis=1).T:  # lanes of a copy lie together
+        ops = np.flatnonzero((width == n) & (copies == count))
+        rows = folded.op_ptr[ops][:, None] + np.arange(n)
+        by_copy = lanes[rows].reshape(len(ops), n, count, -1).swapaxes(1, 2)
+        lanes[rows] = by_copy.reshape(len(ops), n, replicas)
+    return op_ptr, lanes.ravel()
+
+
+def _fifos(lowered: Lowered, groups: Ints, first: Ints) -> tuple[Ints, Ints]:
+    """FIFO of every lane: that of the folded lane, each operation as the copy that this coordinate takes part in."""
+    folded, replicas = lowered.program, groups.shape[1]
+    length = np.diff(folded.fifo_ptr).reshape(-1, 1, STREAMS)
     blocks = []
-    for scope, label in enumerate(labels):
-        members = np.argsort(label, kind="stable").reshape(label.max() + 1, -1)
-        for n in np.unique(width[lowered.scope == scope]):
-            ops = np.flatnonzero((lowered.scope == scope) & (width == n))
-            own = folded.lanes[folded.op_ptr[ops][:, None] + np.arange(n)].astype(np.int64)
-            rank = (own // STREAMS * replicas)[:, None, :, None] + members[None, :, None, :]
-            copies = (first[ops][:, None] + np.arange(len(members))).ravel()
-            op_ptr[copies + 1] = n * members.shape[1]
-            blocks.append((copies, (rank * STREAMS + (own % STREAMS)[:, None, :, None]).reshape(len(copies), -1)))
-    np.cumsum(op_ptr, out=op_ptr)
-    lanes = np.empty(op_ptr[-1], dtype=np.int64)
-    for copies, found in blocks:
-        lanes[op_ptr[copies][:, None] + np.arange(found.shape[1])] = found
-    return op_ptr, lanes
+    for rank in range(folded.ranks):
+        queue = folded.fifo[folded.fifo_ptr[rank * STREAMS] : folded.fifo_ptr[(rank + 1) * STREAMS]]
+        block = groups.T.astype(np.int32)[:, lowered.scope[queue]]
+        block += first[queue].astype(np.int32)
+        blocks.append(block.ravel())
+    return _bounds(np.broadcast_to(length, (folded.ranks, replicas, STREAMS)).ravel()), np.concatenate(blocks)
 
 
-def _dependencies(lowered: Lowered, labels: list[Ints], first: Ints) -> tuple[Ints, Ints]:
+def _dependencies(lowered: Lowered, groups: Ints, first: Ints) -> tuple[Ints, Ints]:
     """A copy waits for every copy of its dependency that shares a member with it."""
     folded = lowered.program
     owner = np.repeat(np.arange(folded.size), np.diff(folded.dep_ptr))
-    kinds = lowered.scope[owner].astype(np.int64) * len(labels) + lowered.scope[folded.dep]
+    kinds = lowered.scope[owner].astype(np.int64) * len(groups) + lowered.scope[folded.dep]
     ops, deps = [], []
     for kind in np.unique(kinds):
-        mine, theirs = labels[kind // len(labels)], labels[kind % len(labels)]
-        meet = np.unique(np.stack((mine, theirs), axis=1), axis=0)  # (own group, group it waits for)
+        mine, theirs = groups[kind // len(groups)], groups[kind % len(groups)]
+        meet = np.unique(np.stack((mine, theirs), axis=1), axis=0).astype(np.int32)  # (own group, group it waits for)
         chosen = kinds == kind
-        ops.append((first[owner[chosen]][:, None] + meet[:, 0]).ravel())
-        deps.append((first[folded.dep[chosen]][:, None] + meet[:, 1]).ravel())
+        ops.append((first[owner[chosen]].astype(np.int32)[:, None] + meet[:, 0]).ravel())
+        deps.append((first[folded.dep[chosen]].astype(np.int32)[:, None] + meet[:, 1]).ravel())
     op, dep = np.concatenate(ops), np.concatenate(deps)
     order = np.argsort(op, kind="stable")
-    dep_ptr = np.concatenate([[0], np.cumsum(np.bincount(op, minlength=first[-1]))])
-    return dep_ptr, dep[order]
+    return _bounds(np.bincount(op, minlength=first[-1])), dep[order]
 
 
-def _assemble(
-    folded: Program, source: Ints, op_ptr: Ints, lanes: Ints, dep_ptr: Ints, dep: Ints, replicas: int
-) -> Program:
-    values: dict[str, Any] = {field.name: getattr(folded, field.name) for field in fields(Program)}
-    values |= {key: values[key][source] for key in _PER_OPERATION}
+def _bounds(lengths: Ints) -> Ints:
+    """Where each of several rows begins that follow one another, and where the last one ends."""
+    bounds = np.zeros(len(lengths) + 1, dtype=np.int32)
+    np.cumsum(lengths, dtype=np.int32, out=bounds[1:])
+    return bounds
+
+
+def _assemble(folded: Program, replicas: int, copies: Ints, op_ptr: Ints, lanes: Ints) -> dict[str, Any]:
+    """What copies take over from the folded operations, and their ranks and lanes."""
+    values: dict[str, Any] = {key: np.repeat(getattr(folded, key), copies) for key in _PER_OPERATION}
     ranks = folded.ranks * replicas
-    lanes = lanes.astype(np.int32)
-    fifo_ptr, fifo = fifos(op_ptr, lanes, ranks * STREAMS)
-    values |= {
+    return values | {
         "ranks": ranks,
         "multiplicity": np.ones(ranks, dtype=np.int32),
         "stage_of_rank": np.repeat(folded.stage_of_rank, replicas),
-        "op_ptr": op_ptr.astype(np.int32),
+        "names": folded.names,
+        "sharing": folded.sharing,
+        "op_ptr": op_ptr,
         "lanes": lanes,
-        "fifo_ptr": fifo_ptr,
-        "fifo": fifo,
-        "dep_ptr": dep_ptr.astype(np.int32),
-        "dep": dep.astype(np.int32),
-        "lag_s": np.zeros(len(dep)),
     }
-    return Program(**values)

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simtrain.engines import simulate
-from simtrain.engines.rates import prepare, settle
+from simtrain.engines.network import Network, prepare
+from simtrain.engines.rates import settle
 from simtrain.program.builder import ProgramBuilder
-from simtrain.program.program import Program, Sharing, Stream
+from simtrain.program.program import STREAMS, Program, Sharing, Stream
 
 C, TP, EP, DP = Stream.COMPUTE, Stream.TP, Stream.EP, Stream.DP
 Flow = tuple[dict[int, Fraction], Fraction]  # share of each edge at rate 1, pace
@@ -23,25 +24,26 @@ PACES = st.sampled_from([Fraction(1, 3), Fraction(1, 2), Fraction(1), Fraction(2
 FLOWS = st.lists(st.tuples(st.dictionaries(st.integers(0, 5), SHARES, max_size=4), PACES), min_size=1, max_size=9)
 
 
-def exact(flows: Sequence[Flow]) -> list[Fraction]:
-    """Max-min rates, at most 1, by filling in exact fractions, one event at a time."""
+def exact(flows: Sequence[Flow], caps: Sequence[Fraction] = (Fraction(1),) * 9) -> list[Fraction]:
+    """Max-min rates, at most ``caps``, by filling in exact fractions, one event at a time."""
     rates = [Fraction(0)] * len(flows)
     growing, level = set(range(len(flows))), Fraction(0)
     while growing:
         used = {e: sum((rates[i] * f[0].get(e, 0) for i, f in enumerate(flows)), Fraction(0)) for e in range(6)}
         pace = {e: sum((flows[i][1] * flows[i][0].get(e, 0) for i in growing), Fraction(0)) for e in range(6)}
-        steps = [(1 - rates[i]) / flows[i][1] for i in growing]
+        steps = [(caps[i] - rates[i]) / flows[i][1] for i in growing]
         steps += [(1 - used[e]) / pace[e] for e in range(6) if pace[e]]
         step = min(steps)
         level += step
         for i in growing:
             rates[i] += flows[i][1] * step
         full = {e for e in range(6) if pace[e] and (1 - used[e]) / pace[e] == step}
-        growing -= {i for i in growing if rates[i] == 1 or full & flows[i][0].keys()}
+        growing -= {i for i in growing if rates[i] == caps[i] or full & flows[i][0].keys()}
     return rates
 
 
 def transfers(flows: Sequence[Flow], work_s: Sequence[float] | None = None) -> Program:
+    """One transfer a rank."""
     builder = ProgramBuilder(len(flows))
     for i, (edges, pace) in enumerate(flows):
         shares = [(edge, float(share)) for edge, share in edges.items()]
@@ -49,19 +51,24 @@ def transfers(flows: Sequence[Flow], work_s: Sequence[float] | None = None) -> P
     return builder.build()
 
 
+def rates(net: Network) -> np.ndarray:
+    """Rate of every transfer of :func:`transfers`."""
+    return net.lanes["rate"][TP::STREAMS]
+
+
 @given(FLOWS)
 @settings(max_examples=300, deadline=None)
 def test_rates_are_max_min_fair(flows: list[Flow]) -> None:
-    fixed, live = prepare(transfers(flows))
-    settle(fixed, live, np.arange(len(flows), dtype=np.int32), np.empty(0, dtype=np.int32))
-    np.testing.assert_allclose(live.rate, [float(rate) for rate in exact(flows)], rtol=1e-9)
+    net = prepare(transfers(flows))
+    settle(net, np.arange(len(flows), dtype=np.int32), np.empty(0, dtype=np.int32))
+    np.testing.assert_allclose(rates(net), [float(rate) for rate in exact(flows)], rtol=1e-9)
 
 
 @given(FLOWS, st.lists(st.booleans(), min_size=30, max_size=30), st.randoms(use_true_random=False))
 @settings(max_examples=150, deadline=None)
 def test_refilling_what_a_change_reaches_equals_filling_anew(flows: list[Flow], coins: list[bool], random) -> None:
     """Transfers come and go one by one; after each change all rates are those of all that are under way."""
-    fixed, live = prepare(transfers(flows))
+    net = prepare(transfers(flows))
     under_way: list[int] = []
     nothing = np.empty(0, dtype=np.int32)
     for coin in coins:
@@ -69,12 +76,39 @@ def test_refilling_what_a_change_reaches_equals_filling_anew(flows: list[Flow], 
         if idle and (coin or not under_way):
             op = random.choice(idle)
             under_way.append(op)
-            settle(fixed, live, np.array([op], dtype=np.int32), nothing)
+            settle(net, np.array([op], dtype=np.int32), nothing)
         else:
             op = under_way.pop(random.randrange(len(under_way)))
-            settle(fixed, live, nothing, np.array([op], dtype=np.int32))
+            settle(net, nothing, np.array([op], dtype=np.int32))
         expected = exact([flows[i] for i in under_way])
-        np.testing.assert_allclose(live.rate[under_way], [float(rate) for rate in expected], rtol=1e-9)
+        np.testing.assert_allclose(rates(net)[under_way], [float(rate) for rate in expected], rtol=1e-9)
+
+
+@given(FLOWS, st.data())
+@settings(max_examples=150, deadline=None)
+def test_kernels_that_slow_transfers_free_what_these_leave_of_a_link(flows: list[Flow], data: st.DataObject) -> None:
+    """Kernels and transfers come and go, several at once; all rates are those of all that are under way."""
+    n, slowed = len(flows), data.draw(st.sampled_from([Fraction(1, 4), Fraction(2, 3)]))
+    holds = data.draw(st.lists(st.booleans(), min_size=n, max_size=n))
+    builder = ProgramBuilder(n)
+    for i, (edges, pace) in enumerate(flows):
+        shares = [(edge, float(share)) for edge, share in edges.items()]
+        builder.op(f"t{i}", [(i, TP)], 1.0, flows=shares, weight=float(pace), sms=0.1 * holds[i])
+    for i in range(n):
+        builder.op(f"k{i}", [(i, C)], 1.0)
+    net = prepare(builder.build(sharing=Sharing(10, 1.0, float(slowed))))
+    under_way: set[int] = set()
+    for _ in range(data.draw(st.integers(1, 12))):
+        turned = data.draw(st.sets(st.integers(0, 2 * n - 1), min_size=1, max_size=3))
+        settle(net, np.array(sorted(turned - under_way), np.int32), np.array(sorted(turned & under_way), np.int32))
+        under_way ^= turned
+        moving = sorted(i for i in under_way if i < n)
+        caps = [slowed if holds[i] and n + i in under_way else Fraction(1) for i in moving]
+        expected = [float(rate) for rate in exact([flows[i] for i in moving], caps)]
+        np.testing.assert_allclose(rates(net)[moving], expected, rtol=1e-9)
+        kernels = [i for i in range(n) if n + i in under_way]
+        held = [0.9 if holds[i] and i in under_way else 1.0 for i in kernels]
+        np.testing.assert_allclose(net.lanes["rate"][C::STREAMS][kernels], held)
 
 
 @given(FLOWS, st.data())
@@ -98,17 +132,17 @@ def test_two_equal_transfers_on_a_link_take_twice_as_long() -> None:
 def test_a_slow_transfer_leaves_the_rest_of_a_link_to_a_fast_one() -> None:
     """In bytes per second: one that needs a tenth of the link gets it, the other the rest."""
     slow, fast = ({0: Fraction(1, 10)}, Fraction(10)), ({0: Fraction(1)}, Fraction(1))
-    fixed, live = prepare(transfers([slow, fast]))
-    settle(fixed, live, np.arange(2, dtype=np.int32), np.empty(0, dtype=np.int32))
-    assert live.rate.tolist() == [1.0, pytest.approx(0.9)]
+    net = prepare(transfers([slow, fast]))
+    settle(net, np.arange(2, dtype=np.int32), np.empty(0, dtype=np.int32))
+    assert rates(net).tolist() == [1.0, pytest.approx(0.9)]
 
 
 def test_all_flows_of_an_operation_move_at_the_pace_of_its_fullest_link() -> None:
     both, one = ({0: Fraction(1), 1: Fraction(1)}, Fraction(1)), ({0: Fraction(1)}, Fraction(1))
     other = ({1: Fraction(1)}, Fraction(1))
-    fixed, live = prepare(transfers([both, one, one, other]))
-    settle(fixed, live, np.arange(4, dtype=np.int32), np.empty(0, dtype=np.int32))
-    np.testing.assert_allclose(live.rate, [1 / 3, 1 / 3, 1 / 3, 2 / 3])
+    net = prepare(transfers([both, one, one, other]))
+    settle(net, np.arange(4, dtype=np.int32), np.empty(0, dtype=np.int32))
+    np.testing.assert_allclose(rates(net), [1 / 3, 1 / 3, 1 / 3, 2 / 3])
 
 
 def beside(kernel: dict[str, float], sms: float, sharing: Sharing) -> tuple[float, float]:
