@@ -51,10 +51,14 @@ Loads = Callable[[int], NDArray[np.float64]]
 
 @dataclass(frozen=True, slots=True)
 class Unfolded:
-    """A Program of several copies; ``source[o]`` is the folded operation that operation o is a copy of."""
+    """A Program of several copies; ``source[o]`` is the folded operation that operation o is a copy of.
+
+    ``sets`` is what each set of ``program.flow`` takes of all links, those on which nobody can wait included.
+    """
 
     program: Program
     source: NDArray[np.int64]
+    sets: FlowSets
 
     def folded(self, timeline: Timeline, program: Program) -> Timeline:
         """The Timeline of the first copies alone, as one of the folded Program."""
@@ -75,8 +79,9 @@ def unfold(lowered: Lowered, placement: Placement, loads: Loads | None = None) -
     labels = [placement.partition(scope) for scope in SCOPES]
     program, source, copy = _copies(lowered, labels)
     groups = np.array([flows.groups for flows in lowered.flows.flows], dtype=np.int64)
-    program = _with_flows(program, lowered.program.flow[source], copy, groups, lowered.flows.sets(folded=False))
-    return Unfolded(_with_loads(program, lowered, source, copy, loads) if loads else program, source)
+    sets = lowered.flows.sets(folded=False)
+    program = _with_flows(program, lowered, source, copy, groups, sets)
+    return Unfolded(_with_loads(program, lowered, source, copy, loads) if loads else program, source, sets)
 
 
 def split_uneven(lowered: Lowered, share: float, loads: Loads) -> Unfolded:
@@ -89,13 +94,14 @@ def split_uneven(lowered: Lowered, share: float, loads: Loads) -> Unfolded:
     """
     labels = [np.arange(2) if scope == "local" else np.zeros(2, dtype=np.int64) for scope in SCOPES]
     program, source, copy = _copies(lowered, labels)
-    sets = np.ones(len(lowered.flows.flows), dtype=np.int64)
+    copies = np.ones(len(lowered.flows.flows), dtype=np.int64)
     local = lowered.program.flow[lowered.scope == SCOPES.index("local")]
-    sets[local[local >= 0]] = 2
-    flows = lowered.flows.sets().split(sets, np.array([share, 1.0 - share]))
-    program = _with_flows(program, lowered.program.flow[source], copy, sets, flows)
+    copies[local[local >= 0]] = 2
+    sets = lowered.flows.sets().split(copies, np.array([share, 1.0 - share]))
+    program = _with_flows(program, lowered, source, copy, copies, sets)
     gpus = np.outer(lowered.program.multiplicity, [share, 1.0 - share]).round().astype(np.int32)
-    return Unfolded(_with_loads(replace(program, multiplicity=gpus.ravel()), lowered, source, copy, loads), source)
+    program = _with_loads(replace(program, multiplicity=gpus.ravel()), lowered, source, copy, loads)
+    return Unfolded(program, source, sets)
 
 
 def _copies(lowered: Lowered, labels: list[Ints]) -> tuple[Program, Ints, Ints]:
@@ -109,11 +115,12 @@ def _copies(lowered: Lowered, labels: list[Ints]) -> tuple[Program, Ints, Ints]:
     return program, source, np.arange(len(source)) - first[source]
 
 
-def _with_flows(program: Program, folded: Ints, copy: Ints, copies: Ints, sets: FlowSets) -> Program:
+def _with_flows(program: Program, lowered: Lowered, source: Ints, copy: Ints, copies: Ints, sets: FlowSets) -> Program:
     """Each copy of a transfer takes what its own group takes of the links; ``copies`` of each folded set."""
+    folded = lowered.program.flow[source]
     first = np.concatenate([[0], np.cumsum(copies)])
     flow = np.where(folded >= 0, first[folded] + copy, -1).astype(np.int32)
-    sets = sets.contended(flow, program.lanes[program.op_ptr[:-1]])
+    sets = lowered.flows.contended(sets, flow, program.lanes[program.op_ptr[:-1]])
     return replace(
         program, flow=flow, flow_ptr=sets.ptr, flow_edge=sets.edge, flow_use=sets.use, flow_weight=sets.weight
     )
