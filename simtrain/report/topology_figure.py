@@ -154,7 +154,7 @@ def _use(cluster: Topology, price: CollectivePrice) -> _Use:
 def _use_of_step(network: NetworkReport) -> _Use:
     """Mean use over a step; the colours end at the next round share, since few links are in use all the time."""
     share = network.utilisation.reshape(-1, 2)
-    top = next((round_share for round_share in (0.05, 0.1, 0.2, 0.5) if share.max() <= round_share), 1.0)
+    top = next((round_share for round_share in (0.05, 0.1, 0.2, 0.3, 0.5) if share.max() <= round_share), 1.0)
     said = "Nothing crosses a link."
     for link in network.busiest(1):
         said = (
