@@ -203,8 +203,22 @@ class FlowTable:
             for i, (latency_s, phase) in enumerate(zip(latencies, cost.phases, strict=True))
         ]
 
+    @property
+    def links_shared(self) -> bool:
+        """Whether transfers that cross the same link slow each other."""
+        return self._list.contention.links
+
+    @property
+    def protocols(self) -> list[str]:
+        """Protocol of the exchange that each set belongs to."""
+        return [one.cost.protocol for one in self.exchanges if isinstance(one.cost, CollectivePrice)]
+
     def sets(self, *, folded: bool = True) -> FlowSets:
-        """All sets: of all groups together, or of each group."""
-        if not self._list.contention.links:
-            return FlowSets.nothing(len(self.flows) if folded else sum(flows.groups for flows in self.flows))
+        """All sets with all links: of all groups together, or of each group."""
         return FlowSets.folded(self.flows) if folded else FlowSets.unfolded(self.flows)
+
+    def contended(self, sets: FlowSets, flow: Ints, lane: Ints) -> FlowSets:
+        """:meth:`FlowSets.contended`, or no links at all where transfers do not share any."""
+        if not self.links_shared:
+            return FlowSets.nothing(len(sets.weight))
+        return sets.contended(flow, lane)

@@ -266,7 +266,7 @@ class _Lowering:
         fifo_ptr, fifo = fifos(op_ptr, lanes, self.order.ranks * STREAMS)
         dep_ptr, dep = self._dependencies()
         flow = self._column("flow")
-        sets = self.maker.flows.sets().contended(flow, lanes[op_ptr[:-1]])
+        sets = self.maker.flows.contended(self.maker.flows.sets(), flow, lanes[op_ptr[:-1]])
         sharing = self.maker.flows.sharing
         keys = ("name", "phase", "bucket", "stage", "layer", "latency_s", "work_s", "useful_s", "bytes", "grid")
         return Program(

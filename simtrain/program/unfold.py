@@ -50,10 +50,14 @@ Loads = Callable[[int], NDArray[np.float64]]
 
 @dataclass(frozen=True, slots=True)
 class Unfolded:
-    """A Program of several copies; ``source[o]`` is the folded operation that operation o is a copy of."""
+    """A Program of several copies; ``source[o]`` is the folded operation that operation o is a copy of.
+
+    ``sets`` is what each set of ``program.flow`` takes of all links, those on which nobody can wait included.
+    """
 
     program: Program
     source: NDArray[np.int64]
+    sets: FlowSets
 
     def folded(self, timeline: Timeline, program: Program) -> Timeline:
         """The Timeline of the first copies alone, as one of the folded Program."""
@@ -114,7 +118,7 @@ def _written(lowered: Lowered, groups: Ints, flows: FlowSets, sets: Ints, loads:
     if loads is not None:
         values |= _with_loads(values, lowered, source, np.arange(len(source)) - first[source], loads)
     flow = _flow(lowered.program.flow, first, copies, sets)
-    flows = flows.contended(flow, lanes[op_ptr[:-1]])
+    full = lowered.flows.contended(flows, flow, lanes[op_ptr[:-1]])
     program = Program(
         **values,
         fifo_ptr=fifo_ptr,
@@ -123,12 +127,12 @@ def _written(lowered: Lowered, groups: Ints, flows: FlowSets, sets: Ints, loads:
         dep=dep,
         lag_s=np.zeros(len(dep)),
         flow=flow,
-        flow_ptr=flows.ptr,
-        flow_edge=flows.edge,
-        flow_use=flows.use,
-        flow_weight=flows.weight,
+        flow_ptr=full.ptr,
+        flow_edge=full.edge,
+        flow_use=full.use,
+        flow_weight=full.weight,
     )
-    return Unfolded(program, source)
+    return Unfolded(program, source, flows)
 
 
 def _flow(folded: Ints, first: Ints, copies: Ints, sets: Ints) -> Ints:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from simtrain.cluster.topology import Finding
     from simtrain.step.compare import Difference
+    from simtrain.step.network import LinkUse, NetworkReport
     from simtrain.step.report import MemoryReport, StepReport
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "difference_table",
     "explain_table",
     "memory_table",
+    "network_tables",
     "step_rows",
     "step_table",
     "topology_table",
@@ -84,6 +86,59 @@ def memory_table(memory: MemoryReport) -> Table:
         for rank, peak in enumerate(memory.peak_bytes)
     ]
     return _table(("rank", *parts, "peak", f"free of {_bytes(memory.capacity_bytes)}"), rows)
+
+
+def network_tables(network: NetworkReport) -> list[Table]:
+    """What the links carried during a step: by kind, the busiest, and how long transfers waited for them."""
+    kinds = [
+        (
+            kind.kind,
+            f"{kind.links:,}",
+            f"{kind.mean:.1%}",
+            f"{kind.highest.utilisation:.1%}",
+            kind.highest.label,
+            format_quantity(kind.bytes, "bytes"),
+            _streams(kind.streams),
+        )
+        for kind in network.kinds
+        if kind.used
+    ]
+    transfers = [
+        (
+            stream.stream,
+            f"{stream.flows:,}",
+            f"{stream.priced:,}",
+            *(f"{seconds:,.1f}" for seconds in (stream.alone_s, stream.links_s, stream.kernels_s)),
+            f"{(stream.links_s + stream.kernels_s) / stream.alone_s:+.1%}" if stream.alone_s else "",
+        )
+        for stream in network.streams
+    ]
+    notes = "" if network.table.links_shared else "Links are not shared (cluster.contention.links = false)."
+    return [
+        _table(("links", "directed", "mean use", "highest", "on", "carried per step", "by"), kinds, left=(0, 4, 6)),
+        _table(
+            ("busiest links", "alike", "mean use", "busy", "full", "carried per step", "by"),
+            [_link_row(link) for link in network.busiest()],
+            left=(0, 6),
+        ),
+        _table(
+            ("transfers", "sharing links", "at their price", "alone, GPU s", "+ links", "+ kernels", "longer by"),
+            transfers,
+            notes=notes,
+        ),
+    ]
+
+
+def _link_row(link: LinkUse) -> tuple[str, ...]:
+    shares = (f"{share:.1%}" for share in (link.utilisation, link.busy, link.full))
+    carried = format_quantity(link.bytes, "bytes")
+    return (f"{link.kind}: {link.label}", f"{link.alike:,}", *shares, carried, _streams(link.streams))
+
+
+def _streams(streams: Mapping[str, float]) -> str:
+    """Who used a link, the largest share first; less than half a percent is left out."""
+    ranked = sorted(streams.items(), key=lambda item: -item[1])
+    return ", ".join(f"{axis} {share:.0%}" for axis, share in ranked if share >= 0.005)
 
 
 def compare_rows(steps: Sequence[StepReport], gaps: Sequence[Difference] = ()) -> list[tuple[str, ...]]:

@@ -16,6 +16,7 @@ from simtrain.costs.collectives import CollectivePrice
 from simtrain.quantities import format_quantity
 from simtrain.report.frame import framed
 from simtrain.report.palette import INK
+from simtrain.step.network import NetworkReport
 
 __all__ = ["topology"]
 
@@ -75,14 +76,35 @@ _SHADES = (
 
 @dataclass(frozen=True, slots=True)
 class _Drawing:
-    """What is drawn; ``use`` is (links, 2), the share of each direction in use, None without a collective."""
+    """What is drawn; ``use`` says how far links are in use, None where they are coloured by kind."""
 
     graph: nx.Graph[Any]
     place: dict[int, tuple[float, float]]
-    use: NDArray[np.float64] | None = None
+    use: _Use | None = None
 
 
-def topology(cluster: Topology, *, title: str | None = None, price: CollectivePrice | None = None) -> go.Figure:
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """How far links are in use.
+
+    Attributes:
+        share: (links, 2) of each direction; top: share at the dark end of the colours.
+        said: in words; scale: title of the colours.
+    """
+
+    share: NDArray[np.float64]
+    top: float
+    said: str
+    scale: str
+
+
+def topology(
+    cluster: Topology,
+    *,
+    title: str | None = None,
+    price: CollectivePrice | None = None,
+    network: NetworkReport | None = None,
+) -> go.Figure:
     """Draw a built cluster: bandwidth and latency on hover.
 
     Args:
@@ -90,10 +112,11 @@ def topology(cluster: Topology, *, title: str | None = None, price: CollectivePr
         title: first line; absent: GPUs and nodes.
         price: of a collective: links are coloured by the share of their capacity it uses while its bytes move, that
             of the busier direction; without one they are coloured by kind.
+        network: of a step: links are coloured by their mean use over the step instead.
     """
     whole = cluster.graph
-    use = None if price is None else _use(cluster, price)
-    first = 0 if use is None else _busiest_node(cluster, use)
+    use = _use_of_step(network) if network is not None else None if price is None else _use(cluster, price)
+    first = 0 if use is None else _busiest_node(cluster, use.share)
     drawing = _arranged(whole.subgraph(_chosen(whole, first * cluster.gpus_per_node)), use)
     figure = go.Figure()
     for kind in dict.fromkeys(nx.get_edge_attributes(drawing.graph, "kind").values()):
@@ -103,12 +126,12 @@ def topology(cluster: Topology, *, title: str | None = None, price: CollectivePr
     drawn = Counter(nx.get_node_attributes(drawing.graph, "kind").values())
     nodes = cluster.gpus // cluster.gpus_per_node
     heading = title or f"{cluster.gpus:,} GPUs in {nodes:,} node{'s' if nodes > 1 else ''} of {cluster.gpus_per_node}"
-    said = _left_out(nodes, total, drawn, None if price is None else first)
-    if price is not None:
-        said = f"{_said(price)}<br>{said}"
-    framed(figure, heading, said, height=200 + 66 * len(drawn) + 60 * (price is not None))
-    if price is not None:
-        _add_scale(figure)
+    said = _left_out(nodes, total, drawn, None if use is None else first)
+    if use is not None:
+        said = f"{use.said}<br>{said}"
+    framed(figure, heading, said, height=200 + 66 * len(drawn) + 60 * (use is not None))
+    if use is not None:
+        _add_scale(figure, use)
     tiers = [(level, label, kind) for kind, (level, label) in _TIERS.items() if drawn[kind]]
     figure.update_yaxes(
         tickvals=[level for level, _, _ in tiers],
@@ -120,12 +143,26 @@ def topology(cluster: Topology, *, title: str | None = None, price: CollectivePr
     return figure
 
 
-def _use(cluster: Topology, price: CollectivePrice) -> NDArray[np.float64]:
-    """(links, 2) share of each direction in use, all phases together."""
+def _use(cluster: Topology, price: CollectivePrice) -> _Use:
+    """Use by one collective, all phases together."""
     use = np.zeros(2 * len(cluster.ends))
     edges, share = price.edge_use()
     use[edges] = share
-    return use.reshape(-1, 2)
+    return _Use(use.reshape(-1, 2), 1.0, _said(price), "capacity in use, busier direction (%)")
+
+
+def _use_of_step(network: NetworkReport) -> _Use:
+    """Mean use over a step; the colours end at the next round share, since few links are in use all the time."""
+    share = network.utilisation.reshape(-1, 2)
+    top = next((round_share for round_share in (0.05, 0.1, 0.2, 0.3, 0.5) if share.max() <= round_share), 1.0)
+    said = "Nothing crosses a link."
+    for link in network.busiest(1):
+        said = (
+            f"Busiest: {link.label}, {link.utilisation:.1%} on average over a step of "
+            f"{format_quantity(network.timeline.makespan_s, 'time')}, in use {link.busy:.1%} of it, "
+            f"full {link.full:.1%}"
+        )
+    return _Use(share, top, said, "mean use over the step, busier direction (%)")
 
 
 def _busiest_node(cluster: Topology, use: NDArray[np.float64]) -> int:
@@ -178,7 +215,7 @@ def _spread(items: list[int], count: int) -> list[int]:
     return [items[i] for i in np.linspace(0, len(items) - 1, max(count, 0)).astype(int)]
 
 
-def _arranged(graph: nx.Graph[Any], use: NDArray[np.float64] | None) -> _Drawing:
+def _arranged(graph: nx.Graph[Any], use: _Use | None) -> _Drawing:
     """Tiers above each other; inside a tier vertices in the order of what hangs below them."""
     kinds = dict(graph.nodes(data="kind"))
     place: dict[int, tuple[float, float]] = {}
@@ -207,7 +244,8 @@ def _add_edges(figure: go.Figure, drawing: _Drawing, kind: str) -> None:
     if drawing.use is None:
         _add_links(figure, drawing, links, {"color": color, "dash": dash}, label, named=True)
         return
-    shade = {edge["id"]: _shade(float(drawing.use[edge["id"]].max())) for _, _, edge in links}
+    use = drawing.use
+    shade = {edge["id"]: _shade(float(use.share[edge["id"]].max()) / use.top) for _, _, edge in links}
     # The busiest are drawn last, so that nothing covers them.
     for step in sorted(set(shade.values())):
         chosen = [link for link in links if shade[link[2]["id"]] == step]
@@ -215,7 +253,7 @@ def _add_edges(figure: go.Figure, drawing: _Drawing, kind: str) -> None:
 
 
 def _shade(share: float) -> int:
-    """Step of the scale from 1 on; 0 for a link that is not used."""
+    """Step of the scale from 1 on, for a share of its end; 0 for a link that is not used."""
     return 0 if share <= 0.0 else min(int(share * len(_SHADES)) + 1, len(_SHADES))
 
 
@@ -266,7 +304,7 @@ def _add_links(
     )
 
 
-def _add_scale(figure: go.Figure) -> None:
+def _add_scale(figure: go.Figure, use: _Use) -> None:
     """The legend of the colours, a bar in percent, and of the grey."""
     count = len(_SHADES)
     steps = [[at / count, color] for i, color in enumerate(_SHADES) for at in (i, i + 1)]
@@ -280,10 +318,10 @@ def _add_scale(figure: go.Figure) -> None:
             marker={
                 "color": [0],
                 "cmin": 0,
-                "cmax": 100,
+                "cmax": 100 * use.top,
                 "colorscale": steps,
                 "colorbar": {
-                    "title": {"text": "capacity in use, busier direction (%)", "side": "bottom", "font": {"size": 12}},
+                    "title": {"text": use.scale, "side": "bottom", "font": {"size": 12}},
                     "orientation": "h",
                     "x": 0.0,
                     "xanchor": "left",
@@ -293,7 +331,7 @@ def _add_scale(figure: go.Figure) -> None:
                     "len": 320,
                     "lenmode": "pixels",
                     "thickness": 12,
-                    "tickvals": list(range(0, 101, 20)),
+                    "tickvals": [round(20 * use.top * i) for i in range(6)],
                 },
             },
         )
@@ -320,7 +358,7 @@ def _edge_text(drawing: _Drawing, a: int, b: int, edge: dict[str, Any], label: s
     if drawing.use is None:
         return text
     low, high = sorted((a, b))
-    there, back = drawing.use[edge["id"]].tolist()
+    there, back = drawing.use.share[edge["id"]].tolist()
     names = [_short(str(graph.nodes[v]["label"])) for v in (low, high)]
     return f"{text}<br>in use: {there:.1%} {names[0]} → {names[1]}, {back:.1%} back"
 

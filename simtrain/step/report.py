@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from simtrain.cluster.topology import Topology
 from simtrain.program.timeline import Timeline
 from simtrain.scenario.scenario import Scenario
+from simtrain.step.network import NetworkReport
 
 __all__ = ["Contribution", "Coverage", "JobReport", "MemoryReport", "StepReport"]
 
@@ -98,7 +99,10 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """One training step: times, rates, shares of GPU time, memory, job and money."""
+    """One training step: times, rates, shares of GPU time, memory, job and money.
+
+    ``network`` says what the links carried; it works that out when it is asked.
+    """
 
     scenario: Scenario
     engine: str
@@ -117,6 +121,7 @@ class StepReport:
     contributions: tuple[Contribution, ...]
     timeline: Timeline = field(repr=False)
     topology: Topology = field(repr=False)
+    network: NetworkReport = field(repr=False)
 
     def document(self) -> dict[str, Any]:
         """The JSON document of ``simtrain run``."""

@@ -28,6 +28,7 @@ from simtrain.step.copies import copies_of
 from simtrain.step.explain import contributions, coverage
 from simtrain.step.memory import memory_report
 from simtrain.step.money import job_report
+from simtrain.step.network import NetworkReport
 from simtrain.step.order import pipeline_order
 from simtrain.step.report import MemoryReport, StepReport
 from simtrain.timeline.ledger import account
@@ -127,6 +128,7 @@ def report_step(plan: Plan, timeline: Timeline) -> StepReport:
         contributions=contributions(plan.prices, plan.lowered, timeline, ledger),
         timeline=timeline,
         topology=plan.topology,
+        network=_network(plan, timeline),
     )
 
 
@@ -143,6 +145,11 @@ def _memory(plan: Plan, timeline: Timeline) -> MemoryReport:
     return memory_report(
         plan.scenario, plan.model, plan.device, plan.parallel, plan.order, activations, plan.lowered, timeline
     )
+
+
+def _network(plan: Plan, timeline: Timeline) -> NetworkReport:
+    sets = plan.copies.sets if plan.copies else None
+    return NetworkReport(plan.topology, timeline, plan.lowered.program, plan.lowered.flows, sets)
 
 
 def _recomputed_flops(plan: Plan) -> float:

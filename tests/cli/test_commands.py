@@ -83,6 +83,22 @@ def test_run_json_keeps_its_contract(cli) -> None:
     assert document["job"]["days"] == pytest.approx(1e9 / step["tokens_per_s"] / 86400)
 
 
+def test_run_says_what_the_links_carried_only_when_asked(cli, folder) -> None:
+    plain, asked = cli("run", "small.yaml", "--json").document, cli("run", "small.yaml", "--links", "--json").document
+    network = asked.pop("network")
+    assert asked == plain
+    assert {kind["kind"] for kind in network["edge_kinds"]} >= {"nvlink", "nic", "pcie"}
+    uses = [edge["utilisation"] for edge in network["edges"]]
+    assert 0 < len(uses) <= 10
+    assert uses == sorted(uses, reverse=True)
+    assert 0 < uses[0] < 1
+    assert {stream["stream"] for stream in network["transfers"]} == {"tp", "pp", "dp"}
+    ran = cli("run", "small.yaml", "--links", "--html", "links.html")
+    assert (ran.status, ran.err) == (0, "wrote links.html\n")
+    assert "busiest links" in ran.out
+    assert (folder / "links.html").read_text().endswith("</html>\n")
+
+
 def test_the_document_of_a_run_can_be_run(cli, folder) -> None:
     first = cli("run", "small.yaml", "--json").document
     (folder / "again.yaml").write_text(yaml.safe_dump(first["scenario"]))

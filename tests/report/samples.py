@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any, cast
+
 import numpy as np
 
 from simtrain import schedules
 from simtrain.cluster.build import build
 from simtrain.cluster.topology import Topology
+from simtrain.costs.collectives import price
 from simtrain.program.builder import ProgramBuilder
 from simtrain.program.program import Bucket, Phase, Program, Stream
 from simtrain.program.timeline import Timeline
@@ -14,6 +18,7 @@ from simtrain.scenario.cluster import Cluster
 from simtrain.scenario.layout import Layout
 from simtrain.scenario.scenario import Scenario
 from simtrain.schedules.order import Order
+from simtrain.step.network import NetworkReport
 from simtrain.step.report import Contribution, Coverage, JobReport, MemoryReport, StepReport
 
 LAYERS = 2
@@ -166,6 +171,22 @@ def cluster(nodes: int = 4) -> Topology:
     return build(Cluster.model_validate({"node": node, "nodes": nodes, "fabric": fabric}))
 
 
+def network(nodes: int = 4) -> NetworkReport:
+    """All GPUs add up 1 GB, then the second GPU sends as much to the next node; a fifth of the step is idle."""
+    graph, builder = cluster(nodes), ProgramBuilder(1)
+    groups = {"all_reduce": np.arange(2 * nodes)[None], "send_recv": np.array([[1, 2]])}
+    flows = []
+    for (kind, members), stream in zip(groups.items(), (Stream.TP, Stream.PP_SEND_NEXT), strict=True):
+        (phase,) = price(graph, cast("Any", kind), members, 1e9, mode="ideal").phases
+        builder.op(kind, [(0, stream)], phase.transfer_s, range(len(flows)))
+        flows.append(phase.flows)
+    builder.op("kernel", [(0, Stream.COMPUTE)], run(builder.build()).makespan_s / 4, [1])
+    table: Any = SimpleNamespace(flows=flows, protocols=["ideal"] * 2, links_shared=True)
+    program = builder.build([2 * nodes])
+    program.flow[2] = -1
+    return NetworkReport(graph, run(program), program, table)
+
+
 def step(title: str = "small model on a small cluster", time_s: float = 0.1146) -> StepReport:
     """A step with every part filled in; its figures are made up."""
     return StepReport(
@@ -191,4 +212,5 @@ def step(title: str = "small model on a small cluster", time_s: float = 0.1146) 
         ),
         timeline=pipeline(),
         topology=cluster(),
+        network=network(),
     )

@@ -100,6 +100,21 @@ def test_topology_draws_the_node_that_is_busiest() -> None:
     assert "one node of 3 (node 1)" in figure.layout.title.subtitle.text
 
 
+def test_topology_colours_links_by_their_mean_use_over_a_step() -> None:
+    network = samples.network()
+    figure = report.topology(network.topology, network=network)
+    busiest = network.busiest(1)[0]
+    assert busiest.label in figure.layout.title.subtitle.text
+    assert f"{busiest.utilisation:.1%} on average" in figure.layout.title.subtitle.text
+    hover = [text for trace in figure.data if trace.mode == "markers" for text in trace.hovertext or ()]
+    assert any(
+        f"in use: {busiest.utilisation:.1%}" in text or f"{busiest.utilisation:.1%} back" in text for text in hover
+    )
+    (bar,) = [t.marker for t in figure.data if t.mode == "markers" and t.marker.colorbar.title.text]
+    assert bar.colorbar.title.text == "mean use over the step, busier direction (%)"
+    assert bar.cmax >= 100 * busiest.utilisation
+
+
 def test_lazy_names() -> None:
     assert set(report.__all__) == set(dir(report))
     assert all(callable(getattr(report, name)) for name in report.__all__)

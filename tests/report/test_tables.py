@@ -68,5 +68,19 @@ def test_explain_table_ranks_by_what_each_adds() -> None:
     assert "mlp gemm" not in printed(tables.explain_table(samples.step(), largest=1))
 
 
+def test_network_tables_say_who_used_which_links() -> None:
+    kinds, links, transfers = (printed(table) for table in tables.network_tables(samples.network()))
+    report = samples.network()
+    nic = next(kind for kind in report.kinds if kind.kind == "nic")
+    assert f"{nic.mean:.1%}" in row(kinds, "nic")
+    assert nic.highest.label in row(kinds, "nic")
+    busiest = report.busiest(1)[0]
+    first = row(links, f"{busiest.kind}: {busiest.label}")
+    assert f"{busiest.utilisation:.1%}" in first
+    assert "tp 64%, pp 36%" in first
+    assert row(transfers, "tp").split()[1:3] == ["0", "1"]
+    assert row(transfers, "pp").split()[-1] == "+0.0%"
+
+
 def test_markup_in_names_is_not_interpreted() -> None:
     assert "[red]x[/red]" in printed(tables.step_table(samples.step("[red]x[/red]")))

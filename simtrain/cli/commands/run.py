@@ -2,14 +2,46 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
-from simtrain.cli.options import Json, ScenarioName, Set, blame, console, notes, print_json, progress, shown
+from simtrain.cli.options import (
+    Json,
+    ScenarioName,
+    Set,
+    blame,
+    console,
+    notes,
+    output_file,
+    print_json,
+    progress,
+    say,
+    shown,
+)
+from simtrain.errors import InputError
 
 __all__ = ["run"]
 
 
-def run(scenario: ScenarioName, set: Set = None, json: Json = False) -> None:
+def run(
+    scenario: ScenarioName,
+    set: Set = None,
+    links: Annotated[
+        bool, typer.Option("--links", help="Also say what the links carried and which were busiest.")
+    ] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            help="With --links: draw the cluster here, links coloured by use.",
+            callback=output_file,
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
     """Simulate one step: speed, where the time goes, memory, cost.
 
     Exit status 3 when the layout does not fit in memory.
@@ -18,18 +50,31 @@ def run(scenario: ScenarioName, set: Set = None, json: Json = False) -> None:
     from simtrain.step.fit import fit_advice
     from simtrain.step.simulate import simulate_step
 
+    if html and not links:
+        raise InputError("--html draws the use of links; give --links as well (timelines: simtrain timeline)")
     loaded = load(scenario, *(set or ()))
     with progress(f"simulating {loaded.name}"), blame(shown("scenario", scenario), loaded.name):
         step = simulate_step(loaded)
     notes(step)
+    if html:
+        from simtrain.report import topology, write_html
+
+        figure = topology(
+            step.topology, title=f"Links during a step of {loaded.title or loaded.name}", network=step.network
+        )
+        write_html([figure], html, title=f"Links of {loaded.name}")
+        say(f"wrote {html}")
     advice = None if step.memory.fits else fit_advice(loaded, step.memory)
     if json:
-        print_json(step.document() | ({"misfit": advice.document()} if advice else {}))
+        network = {"network": step.network.document()} if links else {}
+        print_json(step.document() | network | ({"misfit": advice.document()} if advice else {}))
     else:
-        from simtrain.report.tables import memory_table, step_table, waterfall_table
+        from simtrain.report.tables import memory_table, network_tables, step_table, waterfall_table
 
         out = console()
         for table in (step_table(step), waterfall_table(step), memory_table(step.memory)):
+            out.print(table)
+        for table in network_tables(step.network) if links else ():
             out.print(table)
         if advice:
             out.print(advice.text(), style="bold red")

@@ -25,7 +25,7 @@ from simtrain.errors import InputError, LayoutError, UnknownNameError
 from simtrain.model.operators import Collective
 from simtrain.model.routing import Routing
 
-__all__ = ["CollectivePrice", "algorithms_for", "price"]
+__all__ = ["CollectivePrice", "algorithms_for", "link_rates", "price"]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -248,6 +248,11 @@ def _offer(topology: Topology, plan: Plan, protocol: Protocol) -> _Offer:
         # The kernels of later stages are queued while the first one runs.
         stages[0] = replace(stages[0], latency_s=stages[0].latency_s + LAUNCH_S * plan.launched)
     return _Offer(plan, protocol, tuple(stages))
+
+
+def link_rates(topology: Topology, protocol: str) -> Floats:
+    """(directed edges,) bytes per second that each link carries with the protocol of this name."""
+    return _rate(topology, IDEAL if protocol == IDEAL.name else PROTOCOLS[protocol])
 
 
 def _rate(topology: Topology, protocol: Protocol) -> Floats:
