@@ -27,7 +27,7 @@ CASES = {
     "zero 3": ("layout.zero=3", "layout.tp=1"),
     "zero 3, weights kept": ("layout.zero=3", "layout.tp=1", "layout.reshard_after_forward=false"),
     "shard group, two layers ahead": ("layout.zero=3", "layout.tp=1", "layout.prefetch=2", "layout.shard_group=4"),
-    "recompute that opens with an exchange": (
+    "recompute with exchanges": (
         "layout.recompute=selective",
         "layout.cp=4",
         "layout.tp=1",
