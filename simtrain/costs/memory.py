@@ -26,6 +26,7 @@ __all__ = [
     "StageActivations",
     "StageParameters",
     "element_bytes",
+    "optimizer_traffic_bytes",
     "parameter_bytes",
     "stage_activations",
     "stage_layers",
@@ -35,8 +36,8 @@ __all__ = [
 FRAMEWORK_BYTES = 1.0 * 2**30
 """CUDA context, NCCL buffers and allocator slack of one GPU: an assumption of 1 GiB, not a measurement."""
 
-_MOMENTS_BYTES, _MASTER_BYTES = 8.0, 4.0
-"""Adam's two fp32 moments, and the fp32 master of a 16-bit weight (ZeRO, arXiv 1910.02054, section 3.1)."""
+_MASTER_BYTES = 4.0
+"""The fp32 master of a 16-bit weight (ZeRO, arXiv 1910.02054, section 3.1)."""
 
 
 EMBEDDING, HEAD = -1, -2
@@ -124,13 +125,28 @@ def parameter_bytes(model: Model, layout: Layout, parallel: Parallel, stages: It
     full = total.dense + total.experts
     sharded = total.dense / over["dp"] + total.experts / over.get("edp", over["dp"])
     weight, gradient = element_bytes(layout.precision), element_bytes(layout.grad_precision)
-    adam = _MOMENTS_BYTES + (_MASTER_BYTES if weight < _MASTER_BYTES else 0.0)
+    adam = _adam_bytes(layout)
     return HeldBytes(
         weights=weight * (sharded if layout.zero == 3 else full),
         gradients=gradient * (sharded if layout.zero >= 2 else full),
         optimizer=adam * (sharded if layout.zero >= 1 else full),
         updated=sharded if layout.zero >= 1 else full,
     )
+
+
+def optimizer_traffic_bytes(layout: Layout) -> float:
+    """Bytes that Adam moves per parameter: reads the gradient, reads and writes its state, writes the weight.
+
+    Without a master the weight itself is read too.
+    """
+    weight, state = element_bytes(layout.precision), _adam_bytes(layout)
+    return element_bytes(layout.grad_precision) + 2 * state + weight * (1 if weight < _MASTER_BYTES else 2)
+
+
+def _adam_bytes(layout: Layout) -> float:
+    """Two moments of a parameter, and its master where the weight is not fp32 itself."""
+    master = _MASTER_BYTES if element_bytes(layout.precision) < _MASTER_BYTES else 0.0
+    return 2 * element_bytes(layout.moment_precision) + master
 
 
 def stage_activations(stages: Sequence[Sequence[tuple[int, LayerOperators]]]) -> list[StageActivations]:
@@ -155,6 +171,5 @@ def stage_activations(stages: Sequence[Sequence[tuple[int, LayerOperators]]]) ->
 
 def _recomputed_bytes(operators: LayerOperators) -> tuple[float, float]:
     """What a layer's backward recomputes: all of it, and what the gradients of weights need of that."""
-    weights = {op.name for op in operators.backward if op.part == "W"}
     again = [op for op in operators.backward if isinstance(op, Kernel) and op.recompute]
-    return sum(op.saved_bytes for op in again), sum(op.saved_bytes for op in again if f"{op.name}_wgrad" in weights)
+    return sum(op.saved_bytes for op in again), sum(op.remade_bytes for op in again)

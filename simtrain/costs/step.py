@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from simtrain.costs.data_parallel import BucketPrices
-from simtrain.costs.memory import EMBEDDING, HEAD, element_bytes, parameter_bytes
+from simtrain.costs.memory import EMBEDDING, HEAD, element_bytes, optimizer_traffic_bytes, parameter_bytes
 from simtrain.costs.prices import Priced, PriceList
 from simtrain.layout.parallel import Parallel
 from simtrain.layout.placement import place
@@ -21,10 +21,6 @@ from simtrain.schedules.order import Order, stage_rank
 from simtrain.schedules.slot_costs import SlotCosts
 
 __all__ = ["StepPrices", "price_step", "send_bytes", "shard_of", "slot_costs", "stage_operators"]
-
-_OPTIMIZER_BYTES_PER_PARAMETER = 30.0
-"""Adam in mixed precision: reads gradient, master weight, both moments (4 B each), writes the last three
-and the 2-byte weight: 4 * 4 + 3 * 4 + 2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +71,8 @@ def shard_of(scenario: Scenario, parallel: Parallel) -> Shard:
         weight_bytes=element_bytes(layout.precision),
         grad_bytes=element_bytes(layout.grad_precision),
         recompute=layout.recompute,
+        recompute_modules=layout.recompute_modules or ("core_attn",),
+        compress_saved=layout.compress_saved,
         attention=layout.attention,
         precision=layout.precision,
         tp_overlap=layout.tp_overlap,
@@ -165,7 +163,7 @@ class _StepPricer:
 
     def _optimizer(self, rank: int) -> Priced:
         held = parameter_bytes(self.model, self.layout, self.parallel, self._rank_stages(rank))
-        kernel = Kernel("Adam", "optimizer", flops=0.0, bytes=held.updated * _OPTIMIZER_BYTES_PER_PARAMETER)
+        kernel = Kernel("Adam", "optimizer", flops=0.0, bytes=held.updated * optimizer_traffic_bytes(self.layout))
         return replace(self.prices.kernel(kernel), part="O")
 
     def _mirror(self, rank: int) -> Priced:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from simtrain import schedules
 from simtrain.errors import LayoutError, UnknownNameError
+from simtrain.model.layers import recompute_places
 from simtrain.scenario.cluster import Node
 from simtrain.scenario.layout import Layout
 from simtrain.scenario.model import GroupedQueryAttention, Model
@@ -90,6 +91,7 @@ def plan_parallel(scenario: Scenario, where: str = "") -> Parallel:
     _check_experts(layout, model, dp, prefix)
     _check_shard_group(layout, dp, prefix)
     _check_routing(scenario.workload, model, prefix)
+    _check_recompute(layout, model, prefix)
     return Parallel(
         gpus=gpus,
         tp=layout.tp,
@@ -220,6 +222,29 @@ def _check_routing(workload: Workload, model: Model, prefix: str) -> None:
             raise LayoutError(
                 f"{prefix}workload.routing.{key} = {value}, but the model has no experts; allowed: {allowed}"
             )
+
+
+def _check_recompute(layout: Layout, model: Model, prefix: str) -> None:
+    """Whoever names modules means that each of them runs again."""
+    chosen = layout.recompute_modules
+    if chosen is None:
+        return
+    where = f"{prefix}layout.recompute_modules = [{', '.join(chosen)}]"
+    if layout.recompute != "selective":
+        raise LayoutError(f"{where}, but layout.recompute = {layout.recompute}; allowed: layout.recompute = selective")
+    places = recompute_places(model)
+    names = sorted({name for place in places for name in place})
+    if not chosen:
+        raise LayoutError(f"{where} names nothing; allowed: {', '.join(names)}, or null for core_attn")
+    for number, module in enumerate(chosen):
+        if module in chosen[:number]:
+            raise LayoutError(f"{where} names {module} twice")
+        around = [place[: place.index(module)] for place in places if module in place]
+        if not around:
+            raise LayoutError(f"{where}: the model has no {module}; allowed: {', '.join(names)}")
+        outer = [next((name for name in place if name in chosen), "") for place in around]
+        if all(outer):
+            raise LayoutError(f"{where}: {module} is part of {outer[0]}, which runs again as a whole; name one of them")
 
 
 def _micro_batches(scenario: Scenario, dp: int, prefix: str) -> int:

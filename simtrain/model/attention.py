@@ -16,16 +16,21 @@ from simtrain.model.pieces import (
     column_parallel,
     gemm,
     local_tokens,
+    matmul_input_bytes,
     memory_bound,
     norm,
     row_parallel,
     tokens,
 )
+from simtrain.model.recompute import within
 from simtrain.scenario.model import GroupedQueryAttention, LatentAttention, Model
 
 __all__ = ["attention_pieces"]
 
 FP32_BYTES = 4
+
+E5M6_BYTES = 12 / 8 + 4 / 128
+"""One element in 12 bits with its share of a scale (DeepSeek-V3, arXiv 2412.19437, section 3.3.3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +59,17 @@ def attention_pieces(model: Model, shard: Shard) -> list[Piece]:
         *projections,
         *_rotary(model, heads, shard),
         *_context_parallel_core(heads, shard),
-        row_parallel("attention_output", shard, heads.queries * heads.v_dim, model.hidden),
+        row_parallel("attention_output", shard, heads.queries * heads.v_dim, model.hidden, _output_bytes(shard)),
     ]
+
+
+def _output_bytes(shard: Shard) -> float:
+    """One element of the kept output, which the backward of a fused core reads too, and in 16 bits.
+
+    Megatron-Core makes the projection keep that one tensor (``save_original_input``) instead of another in 8 bits.
+    """
+    plain = shard.act_bytes if shard.attention == "flash" else matmul_input_bytes(shard)
+    return min(plain, E5M6_BYTES) if "attention_output" in shard.compress_saved else plain
 
 
 def _grouped(model: Model, attention: GroupedQueryAttention, shard: Shard) -> tuple[list[Piece], _Heads]:
@@ -64,7 +78,11 @@ def _grouped(model: Model, attention: GroupedQueryAttention, shard: Shard) -> tu
     keys = max((attention.kv_heads or attention.heads) // shard.tp, 1)
     heads = _Heads(attention.heads // shard.tp, keys, dim, dim, attention.window or 0, model.dropout)
     width = (heads.queries + 2 * heads.keys) * dim
-    return [column_parallel("qkv", shard, model.hidden, width)], heads
+    return [_after_norm(column_parallel("qkv", shard, model.hidden, width))], heads
+
+
+def _after_norm(piece: Piece) -> Piece:
+    return replace(piece, kept_of=("attention_norm",))
 
 
 def _latent(model: Model, mla: LatentAttention, shard: Shard) -> tuple[list[Piece], _Heads]:
@@ -77,29 +95,36 @@ def _latent(model: Model, mla: LatentAttention, shard: Shard) -> tuple[list[Piec
     heads = _Heads(count, count, qk_dim, mla.v_head_dim, 0, model.dropout)
     rank, rope = mla.kv_lora_rank, mla.qk_rope_head_dim
     expanded = count * (mla.qk_nope_head_dim + mla.v_head_dim)
-    pieces = _latent_queries(model.hidden, mla.q_lora_rank, count * qk_dim, shard)
-    pieces += [
-        _replicated("kv_down", shard, model.hidden, rank + rope, keep_input=False),
-        norm("kv_norm", shard, rank),
-        column_parallel("kv_up", shard, rank, expanded, gathered=rank + rope),
+    # what is expanded again needs the rotary part of the keys too
+    beside = rope if "mla_up_proj" in shard.again else 0
+    down, up = _latent_queries(model.hidden, mla.q_lora_rank, count * qk_dim, shard)
+    pieces = [
+        *down,
+        *within("mla_up_proj", up),
+        _after_norm(_replicated("kv_down", shard, model.hidden, rank + rope, keep_input=False)),
+        *within(
+            "mla_up_proj",
+            [
+                norm("kv_norm", shard, rank, beside),
+                column_parallel("kv_up", shard, rank, expanded, gathered=rank + rope),
+            ],
+        ),
     ]
     return pieces, heads
 
 
-def _latent_queries(hidden: int, rank: int | None, width: int, shard: Shard) -> list[Piece]:
+def _latent_queries(hidden: int, rank: int | None, width: int, shard: Shard) -> tuple[list[Piece], list[Piece]]:
+    """Compression, and expansion with the norm before it; without compression all of it is one matmul."""
     if not rank:
-        return [column_parallel("q", shard, hidden, width)]
-    return [
-        _replicated("q_down", shard, hidden, rank, keep_input=True),
-        norm("q_norm", shard, rank),
-        column_parallel("q_up", shard, rank, width),
-    ]
+        return [], [_after_norm(column_parallel("q", shard, hidden, width))]
+    down = _after_norm(_replicated("q_down", shard, hidden, rank, keep_input=True))
+    return [down], [norm("q_norm", shard, rank), column_parallel("q_up", shard, rank, width)]
 
 
 def _replicated(name: str, shard: Shard, k: int, n: int, *, keep_input: bool) -> Piece:
     """A matmul that every tensor parallel rank holds whole, on its local tokens."""
     rows = local_tokens(shard)
-    saved_bytes = shard.act_bytes * rows * k if keep_input else 0.0
+    saved_bytes = matmul_input_bytes(shard) * rows * k if keep_input else 0.0
     forward, dgrad, wgrad = gemm(name, shard, rows, k, n, saved_bytes=saved_bytes)
     return Piece((forward,), (dgrad, wgrad))
 
@@ -108,20 +133,21 @@ def _rotary(model: Model, heads: _Heads, shard: Shard) -> Iterator[Piece]:
     """Rotation of queries and keys; models with learned positions have none."""
     if model.learned_positions == 0:
         moved = 2 * shard.act_bytes * tokens(shard) * (heads.queries + heads.keys) * heads.qk_dim
-        yield memory_bound("rotary", "elementwise", moved, moved)
+        piece = memory_bound("rotary", "elementwise", moved, moved)
+        yield replace(piece, parts=("mla_up_proj",)) if isinstance(model.attention, LatentAttention) else piece
 
 
 def _context_parallel_core(heads: _Heads, shard: Shard) -> Iterator[Piece]:
+    """The part ``core_attn``.  Queries, keys and values are kept; latent attention can make them again."""
     core = [_flash(heads, shard)] if shard.attention == "flash" else list(_unfused(heads, shard))
-    if shard.cp == 1:
-        yield from core
-        return
-    size = shard.act_bytes * shard.micro_batch * shard.sequence * heads.key_value_width
-    gather = Exchange("kv_all_gather", "cp", "all_gather", size)
-    scatter = Exchange("kv_reduce_scatter", "cp", "reduce_scatter", size, "I")
-    yield Piece((gather,), (scatter,), inner_bytes=0.0)
-    yield from core
-    yield Piece((), (Exchange("kv_regather", "cp", "all_gather", size, "I"),))
+    if shard.cp > 1:
+        size = shard.act_bytes * shard.micro_batch * shard.sequence * heads.key_value_width
+        gather = Exchange("kv_all_gather", "cp", "all_gather", size)
+        scatter = Exchange("kv_reduce_scatter", "cp", "reduce_scatter", size, "I")
+        regather = Exchange("kv_regather", "cp", "all_gather", size, "I")
+        core = [Piece((gather,), (scatter,)), *core, Piece((), (regather,))]
+    for piece in core:
+        yield replace(piece, parts=("core_attn",), kept_of=("mla_up_proj",))
 
 
 def _attended_pairs(sequence: int, window: int) -> float:

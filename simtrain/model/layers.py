@@ -6,7 +6,7 @@ sequence parallelism is on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from simtrain.model.attention import attention_pieces
@@ -15,7 +15,7 @@ from simtrain.model.expert_loads import rank_loads
 from simtrain.model.flow import flow
 from simtrain.model.mlp import mlp_pieces
 from simtrain.model.moe import moe_pieces
-from simtrain.model.operators import Exchange, Kernel, LayerOperators, Operator, Shard
+from simtrain.model.operators import NORMS, Exchange, Kernel, LayerOperators, Shard
 from simtrain.model.pieces import (
     MASK_BYTES,
     Piece,
@@ -26,9 +26,10 @@ from simtrain.model.pieces import (
     residual_add,
     tokens,
 )
+from simtrain.model.recompute import WHOLE, again, within
 from simtrain.scenario.model import MixtureOfExperts, Model
 
-__all__ = ["LayerKind", "embedding_operators", "head_operators", "layer_kind", "layer_operators"]
+__all__ = ["LayerKind", "embedding_operators", "head_operators", "layer_kind", "layer_operators", "recompute_places"]
 
 FP32_BYTES = 4
 
@@ -37,19 +38,24 @@ def layer_operators(model: Model, layer_index: int, shard: Shard) -> LayerOperat
     """Operators of one layer (0-based) on the busiest rank; equal for all layers of one :func:`layer_kind`.
 
     Under natural routing each layer has its own busiest rank and load.
-    Full recomputation keeps the layer's input and runs its whole forward again; selective recomputation keeps
-    queries, keys and values and runs the attention core again (Korthikanti et al. 2022, arXiv 2205.05198,
-    section 5).  ``saved_bytes`` of a recomputed kernel is what it holds while the layer's backward runs.
+    Full recomputation keeps the layer's input and runs its whole forward again; selective recomputation does so with
+    parts of it: unless others are named with the attention core, whose queries, keys and values are kept (Korthikanti
+    et al. 2022, arXiv 2205.05198, section 5).
     """
     kind = layer_kind(model, layer_index)
     if kind == "moe" and model.moe is not None:
         shard = _loaded(model.moe, layer_index, shard)
     pieces = _layer_pieces(model, kind, shard)
     if shard.recompute == "full":
-        return _recomputed_whole(pieces)
-    if shard.recompute == "selective":
-        return _recomputed_core(pieces)
-    return _assemble(pieces)
+        return _assemble(again(within(WHOLE, pieces), (WHOLE,)))
+    return _assemble(again(pieces, shard.again))
+
+
+def recompute_places(model: Model) -> frozenset[tuple[str, ...]]:
+    """What of the model's layers can run again: a name of ``layout.recompute_modules`` after those around it."""
+    kinds = {layer_kind(model, i) for i in range(model.layers)}
+    pieces = (piece for kind in kinds for piece in _layer_pieces(model, kind, Shard(micro_batch=1, sequence=1)))
+    return frozenset(tuple("layernorm" if part in NORMS else part for part in piece.parts) for piece in pieces)
 
 
 def _loaded(moe: MixtureOfExperts, layer_index: int, shard: Shard) -> Shard:
@@ -83,7 +89,7 @@ def head_operators(model: Model, shard: Shard) -> LayerOperators:
     vocab = -(-model.vocab // shard.tp)
     pieces = [
         norm("final_norm", shard, model.hidden),
-        column_parallel("logits", shard, model.hidden, vocab, chunked=False),
+        column_parallel("logits", shard, model.hidden, vocab, plain=True),
         _cross_entropy(tokens(shard), vocab, shard),
     ]
     return _assemble(pieces)
@@ -92,10 +98,10 @@ def head_operators(model: Model, shard: Shard) -> LayerOperators:
 def _layer_pieces(model: Model, kind: LayerKind, shard: Shard) -> list[Piece]:
     moe = model.moe if kind == "moe" else None
     return [
-        norm("attention_norm", shard, model.hidden),
+        replace(norm("attention_norm", shard, model.hidden), parts=("attention_norm",)),
         *attention_pieces(model, shard),
         residual_add("attention_residual", shard, model.hidden, model.dropout),
-        norm("mlp_norm", shard, model.hidden),
+        replace(norm("mlp_norm", shard, model.hidden), parts=("mlp_norm",)),
         *(moe_pieces(model, moe, shard) if moe else mlp_pieces(model, shard, model.ffn_hidden)),
         residual_add("mlp_residual", shard, model.hidden, model.dropout),
     ]
@@ -132,36 +138,3 @@ def _assemble(pieces: Sequence[Piece]) -> LayerOperators:
         flow(p.forward for p in pieces),
         flow(p.backward for p in reversed(pieces)),
     )
-
-
-def _recomputed_whole(pieces: Sequence[Piece]) -> LayerOperators:
-    """The first kernel is the norm whose input is the layer's; all other tensors are made again."""
-    plain = _assemble(pieces)
-    first, *others = plain.forward
-    kept = (first, *(_holding(op, 0.0) for op in others))
-    again = (_holding(first, 0.0), *others)
-    return LayerOperators(kept, (*_again(again), *plain.backward))
-
-
-def _recomputed_core(pieces: Sequence[Piece]) -> LayerOperators:
-    core = [p for p in pieces if p.inner_bytes is not None]
-    kept = [_without_inner(p) if p.inner_bytes is not None else p for p in pieces]
-    again = (_holding(op, p.inner_bytes or 0.0) for p in core for op in p.forward)
-    plain = _assemble(kept)
-    return LayerOperators(plain.forward, (*_again(again), *plain.backward))
-
-
-def _without_inner(piece: Piece) -> Piece:
-    inner_bytes = piece.inner_bytes or 0.0
-    forward = tuple(
-        _holding(op, op.saved_bytes - inner_bytes) if isinstance(op, Kernel) else op for op in piece.forward
-    )
-    return replace(piece, forward=forward)
-
-
-def _holding(op: Operator, saved_bytes: float) -> Operator:
-    return replace(op, saved_bytes=saved_bytes) if isinstance(op, Kernel) else op
-
-
-def _again(operators: Iterable[Operator]) -> tuple[Operator, ...]:
-    return tuple(replace(op, part="I", recompute=True) for op in operators)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from simtrain.model.operators import Shard
-from simtrain.model.pieces import Piece, column_parallel, memory_bound, row_parallel, tokens
+from simtrain.model.pieces import BYTE_AND_SCALE, Piece, column_parallel, memory_bound, row_parallel, tokens
+from simtrain.model.recompute import within
 from simtrain.scenario.model import Model
 
 __all__ = ["activation", "inner_width", "mlp_pieces"]
@@ -14,21 +17,29 @@ def inner_width(model: Model, ffn: int) -> int:
     return 2 * ffn if model.gated_mlp else ffn
 
 
-def mlp_pieces(model: Model, shard: Shard, ffn: int, name: str = "mlp", keep_input: bool = True) -> list[Piece]:
+def mlp_pieces(
+    model: Model, shard: Shard, ffn: int, name: str = "mlp", keep_input: bool = True, part: str = "mlp"
+) -> list[Piece]:
     """Up (and gate), activation, down; ``ffn`` is the width before tensor parallelism cuts it.
 
-    Kept: the input (unless another operator keeps it), what the activation reads, and what it writes.
+    Kept: the input (unless another operator keeps it), what the activation reads, and what it writes.  ``part`` is
+    what of the layer these pieces are where that runs again as a whole.
     """
     width = ffn // shard.tp
     inner = inner_width(model, width)
-    return [
-        column_parallel(f"{name}_up", shard, model.hidden, inner, keep_input=keep_input),
-        activation(f"{name}_activation", shard, tokens(shard), inner, width),
-        row_parallel(f"{name}_down", shard, width, model.hidden),
-    ]
+    up = column_parallel(f"{name}_up", shard, model.hidden, inner, keep_input=keep_input)
+    return within(
+        part,
+        [
+            replace(up, kept_of=("mlp_norm",)),
+            replace(activation(f"{name}_activation", shard, tokens(shard), inner, width), parts=("mlp_act",)),
+            replace(row_parallel(f"{name}_down", shard, width, model.hidden), kept_of=("mlp_act",)),
+        ],
+    )
 
 
 def activation(name: str, shard: Shard, rows: int, inner: int, width: int) -> Piece:
     """GELU or SwiGLU from ``inner`` to ``width`` columns; its input is kept."""
     before, after = shard.act_bytes * rows * inner, shard.act_bytes * rows * width
-    return memory_bound(name, "activation", before + after, 2 * before + after, before)
+    element_bytes = BYTE_AND_SCALE if "activation_input" in shard.compress_saved else shard.act_bytes
+    return memory_bound(name, "activation", before + after, 2 * before + after, element_bytes * rows * inner)

@@ -14,7 +14,8 @@ from dataclasses import replace
 from simtrain.model.flow import chain
 from simtrain.model.mlp import activation, inner_width, mlp_pieces
 from simtrain.model.operators import Collective, Exchange, Kernel, Operator, Shard
-from simtrain.model.pieces import Piece, gemm, local_tokens, memory_bound, tokens
+from simtrain.model.pieces import Piece, gemm, local_tokens, matmul_input_bytes, memory_bound, tokens
+from simtrain.model.recompute import again, within
 from simtrain.model.routing import Routing
 from simtrain.scenario.model import MixtureOfExperts, Model
 
@@ -36,11 +37,12 @@ def moe_pieces(model: Model, moe: MixtureOfExperts, shard: Shard) -> list[Piece]
     leave = [_permute("unpermute", shard, sent, source, model.hidden), *_leave(model.hidden, shard)]
     add = [_shared_add(model.hidden, shard)] if shared else []
     if shard.ep == 1:
-        return [*enter, *experts, *leave, *shared, *add]
+        return within("moe", [*enter, *experts, *leave, *shared, *add])
     carried = round(sent * shard.traffic_load)
     dispatch, combine = (make(moe, shard, carried, model.hidden) for make in (_dispatch, _combine))
-    early, late = ([_under_the_dispatch(shared)], []) if shared and shard.shared_expert_overlap else ([], shared)
-    return [*enter, dispatch, *early, _away(experts, shard.ep_overlap_wgrad), combine, *leave, *late, *add]
+    early, late = (_under_the_dispatch(shared, shard), []) if shared and shard.shared_expert_overlap else ([], shared)
+    away = _away(again(experts, shard.again), shard.ep_overlap_wgrad)
+    return within("moe", [*enter, dispatch, *early, away, combine, *leave, *late, *add])
 
 
 def _away(experts: Sequence[Piece], wgrad_last: bool) -> Piece:
@@ -51,13 +53,15 @@ def _away(experts: Sequence[Piece], wgrad_last: bool) -> Piece:
     return Piece(chain((p.forward for p in experts), ("dispatch",)), chain([backward], ("combine_backward",)))
 
 
-def _under_the_dispatch(shared: Sequence[Piece]) -> Piece:
+def _under_the_dispatch(shared: Sequence[Piece], shard: Shard) -> list[Piece]:
     """Shared experts while tokens are on their way, in backward while their gradients are on their way back.
 
     What Megatron-LM's ``--moe-shared-expert-overlap`` does: they need the layer's input and nothing of the others.
     """
-    backward = (p.backward for p in reversed(shared))
-    return Piece(chain((p.forward for p in shared), ("top_k",)), chain(backward, ("mlp_residual_backward",)))
+    pieces = again(shared, shard.again)
+    backward = chain((p.backward for p in reversed(pieces)), ("mlp_residual_backward",))
+    reads_the_norm = Piece((), (), kept_of=shared[0].kept_of)
+    return [Piece(chain((p.forward for p in pieces), ("top_k",)), backward), reads_the_norm]
 
 
 def _router(hidden: int, moe: MixtureOfExperts, shard: Shard) -> list[Piece]:
@@ -68,7 +72,8 @@ def _router(hidden: int, moe: MixtureOfExperts, shard: Shard) -> list[Piece]:
     )
     scores, probabilities = shard.act_bytes * rows * moe.experts, float(FP32_BYTES * rows * moe.experts)
     choice = memory_bound("top_k", "elementwise", scores + probabilities, scores + probabilities, probabilities)
-    return [Piece((forward,), (dgrad, wgrad)), choice]
+    score = Piece((forward,), (dgrad, wgrad), kept_of=("mlp_norm",))
+    return [score, replace(choice, inner_bytes=probabilities)]
 
 
 def _experts(model: Model, moe: MixtureOfExperts, shard: Shard, rows: int) -> list[Piece]:
@@ -79,7 +84,8 @@ def _experts(model: Model, moe: MixtureOfExperts, shard: Shard, rows: int) -> li
         activation("expert_activation", shard, rows, inner, width),
         _grouped("expert_down", shard, rows, width, model.hidden, groups),
     )
-    return [Piece(_routed(piece.forward), _routed(piece.backward)) for piece in pieces]
+    up, act, down = (Piece(_routed(piece.forward), _routed(piece.backward)) for piece in pieces)
+    return [up, replace(act, parts=("moe_act",)), replace(down, kept_of=("moe_act",))]
 
 
 def _routed(operators: Sequence[Operator]) -> tuple[Operator, ...]:
@@ -87,7 +93,7 @@ def _routed(operators: Sequence[Operator]) -> tuple[Operator, ...]:
 
 
 def _grouped(name: str, shard: Shard, rows: int, k: int, n: int, groups: int) -> Piece:
-    saved_bytes = shard.act_bytes * rows * k
+    saved_bytes = matmul_input_bytes(shard) * rows * k
     forward, dgrad, wgrad = gemm(name, shard, rows, k, n, saved_bytes=saved_bytes, kind="grouped_gemm", groups=groups)
     return Piece((forward,), (dgrad, wgrad))
 
@@ -122,14 +128,12 @@ def _sent(name: str, collective: Collective, moe: MixtureOfExperts, shard: Shard
 def _row_bytes(hidden: int, shard: Shard, *, gradient: bool) -> float:
     """Bytes of one dispatched token, or of the gradient of one expert output.
 
-    Inputs of fp8 matmuls travel as fp8 with a 4-byte scale for 128 elements (mxfp8: one byte for 32), gradients too
-    (DeepSeek-V3, arXiv 2412.19437, section 3.3.3); inputs in nvfp4 with a byte for 16.  All else keeps its 16 bits.
+    Inputs of matmuls travel as the matmul reads them, in fp8 gradients too (DeepSeek-V3, arXiv 2412.19437, section
+    3.3.3).  All else keeps its 16 bits.
     """
-    if shard.precision in ("fp8", "mxfp8"):
-        return hidden * (1 + 4 / 128)
-    if shard.precision == "nvfp4" and not gradient:
-        return hidden * (1 / 2 + 1 / 16)
-    return hidden * shard.act_bytes
+    if gradient and shard.precision == "nvfp4":
+        return hidden * shard.act_bytes
+    return hidden * matmul_input_bytes(shard)
 
 
 def _enter(hidden: int, shard: Shard) -> list[Piece]:
@@ -158,7 +162,7 @@ def _shared(model: Model, moe: MixtureOfExperts, shard: Shard) -> list[Piece]:
     """Shared experts: a dense MLP on the same input."""
     if not moe.shared_ffn_hidden:
         return []
-    return mlp_pieces(model, shard, moe.shared_ffn_hidden, "shared_expert", keep_input=False)
+    return mlp_pieces(model, shard, moe.shared_ffn_hidden, "shared_expert", keep_input=False, part="shared_experts")
 
 
 def _shared_add(hidden: int, shard: Shard) -> Piece:

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from simtrain.model.routing import Routing
+from simtrain.scenario.layout import CompressedSaved, RecomputeModule
 from simtrain.scenario.part import Precision
 from simtrain.scenario.workload import ExpertRouting
 
-__all__ = ["Collective", "Exchange", "Kernel", "KernelClass", "LayerOperators", "Operator", "Part", "Shard"]
+__all__ = ["NORMS", "Collective", "Exchange", "Kernel", "KernelClass", "LayerOperators", "Operator", "Part", "Shard"]
 
 KernelClass = Literal[
     "gemm",
@@ -41,6 +42,8 @@ Collective = Literal[
     "send_recv",
 ]
 Part = Literal["F", "I", "W"]
+NORMS = ("attention_norm", "mlp_norm")
+"""What the recomputation module layernorm consists of: each runs again where its own output is needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +55,11 @@ class Shard:
         micro_batch: sequences of a micro batch; sequence: their full length in tokens.
         act_bytes: bytes of one activation element (2 for bf16); weight_bytes: of one matmul weight element;
             grad_bytes: of one element of a weight gradient (4 where micro batches are summed in fp32).
-        precision: inputs of the matmuls; it decides in how many bits tokens are dispatched to experts.
-        recompute, attention, tp_overlap, tp_overlap_chunks, shared_expert_overlap, ep_overlap_wgrad: as in
-            :class:`simtrain.scenario.layout.Layout`.
+        precision: inputs of the matmuls; it decides in how many bits they are kept for gradients of weights, and tokens
+            dispatched to experts.
+        recompute, compress_saved, attention, tp_overlap, tp_overlap_chunks, shared_expert_overlap,
+            ep_overlap_wgrad: as in :class:`simtrain.scenario.layout.Layout`.
+        recompute_modules: likewise, with what counts where it is absent there.
         dispatcher: likewise, worked out where it is absent there.
         routing: how evenly tokens spread over experts; expert_load: rows of the busiest rank's experts in a layer,
             relative to an even spread of all rows; traffic_load: rows over the busiest link to experts, likewise.
@@ -71,6 +76,8 @@ class Shard:
     weight_bytes: float = 2.0
     grad_bytes: float = 4.0
     recompute: Literal["none", "selective", "full"] = "none"
+    recompute_modules: tuple[RecomputeModule, ...] = ("core_attn",)
+    compress_saved: tuple[CompressedSaved, ...] = ()
     attention: Literal["flash", "unfused"] = "flash"
     precision: Precision = "bf16"
     tp_overlap: Literal["none", "backward", "chunked"] = "backward"
@@ -83,6 +90,12 @@ class Shard:
     traffic_load: float = 1.0
     ep_in_node: int = 1
 
+    @property
+    def again(self) -> frozenset[str]:
+        """Parts of a layer that run again in backward by themselves; none with full recomputation."""
+        chosen = self.recompute_modules if self.recompute == "selective" else ()
+        return frozenset(part for name in chosen for part in (NORMS if name == "layernorm" else (name,)))
+
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
@@ -92,8 +105,9 @@ class Kernel:
         flops: floating point operations of its matmuls (fused causal attention: half of the square), 0 without.
         bytes: bytes it reads and writes in device memory.
         m, n, k, groups: matmul shape (m x k times k x n, ``groups`` of them); 0 for others.
-        saved_bytes: bytes a forward kernel leaves in memory until its backward; of a recomputed one, while
-            the backward of its layer runs.
+        saved_bytes: bytes a forward kernel leaves in memory until its backward; of the last kernel of a part of a layer
+            that runs again, what the part makes and backward holds meanwhile.
+        remade_bytes: of those of a recomputed one, what gradients of weights read.
         part: F forward, I backward for inputs, W backward for weights.
         recompute: executed again during backward (counted apart, HFU includes it).
         routed: its rows are tokens that chose experts of this rank, so that ranks may have more or less to do.
@@ -111,6 +125,7 @@ class Kernel:
     k: int = 0
     groups: int = 1
     saved_bytes: float = 0.0
+    remade_bytes: float = 0.0
     recompute: bool = False
     routed: bool = False
     after: tuple[str, ...] = ()
@@ -154,7 +169,7 @@ class LayerOperators:
     The last one of forward, of backward, and of each part of backward waits for all others, so that a layer is
     done when it is.
     ``backward`` holds I and W parts in the order autograd runs them (I of an operator, then its W);
-    recomputed forward operators stand first, with ``recompute`` set and part I.
+    forward operators that run again stand where they are needed, with ``recompute`` set and part I.
     """
 
     forward: tuple[Operator, ...]

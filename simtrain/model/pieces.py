@@ -14,11 +14,13 @@ from simtrain.model.flow import START
 from simtrain.model.operators import Collective, Exchange, Kernel, KernelClass, Operator, Part, Shard
 
 __all__ = [
+    "BYTE_AND_SCALE",
     "MASK_BYTES",
     "Piece",
     "column_parallel",
     "gemm",
     "local_tokens",
+    "matmul_input_bytes",
     "memory_bound",
     "norm",
     "residual_add",
@@ -29,6 +31,10 @@ __all__ = [
 MASK_BYTES = 1
 """One element of a dropout mask."""
 
+BYTE_AND_SCALE = 1 + 1 / 32
+"""One element in fp8 with its share of a scale: 4 bytes for 128 elements (DeepSeek-V3, arXiv 2412.19437, section 3.3.2;
+Transformer Engine's Float8BlockScaling) or a byte for 32 (mxfp8, OCP Microscaling Formats 1.0)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -36,13 +42,17 @@ class Piece:
 
     Attributes:
         forward, backward: its operators, each in running order.
-        inner_bytes: set on pieces of the attention core, what selective recomputation does not keep of
-            their saved bytes; None elsewhere.
+        parts: parts of the layer it belongs to that can run again in backward, outermost first.
+        kept_of: parts that make what its backward reads: all that its kernels keep but ``inner_bytes``, or nothing
+            where another piece keeps that.
+        inner_bytes: of what its (only) kernel keeps, what that makes itself.
     """
 
     forward: tuple[Operator, ...]
     backward: tuple[Operator, ...]
-    inner_bytes: float | None = None
+    parts: tuple[str, ...] = ()
+    kept_of: tuple[str, ...] = ()
+    inner_bytes: float = 0.0
 
 
 def tokens(shard: Shard) -> int:
@@ -53,6 +63,17 @@ def tokens(shard: Shard) -> int:
 def local_tokens(shard: Shard) -> int:
     """Tokens of a micro batch outside tensor parallel regions: sequence parallelism cuts them."""
     return tokens(shard) // shard.tp if shard.sp else tokens(shard)
+
+
+def matmul_input_bytes(shard: Shard) -> float:
+    """One element of a matmul's input in the precision of the matmul, scales included.
+
+    So is it kept for the gradient of the weight where that runs in 8 bits or in 4 (a byte for 16 elements in nvfp4,
+    arXiv 2509.25149): Transformer Engine's Linear and GroupedLinear save the quantised copy, DeepSeek-V3 likewise.
+    """
+    if shard.precision in ("fp8", "mxfp8"):
+        return BYTE_AND_SCALE
+    return 1 / 2 + 1 / 16 if shard.precision == "nvfp4" else shard.act_bytes
 
 
 def gemm(
@@ -89,7 +110,7 @@ def column_parallel(
     *,
     keep_input: bool = True,
     gathered: int | None = None,
-    chunked: bool = True,
+    plain: bool = False,
 ) -> Piece:
     """A matmul whose output (n columns on this rank) is cut over the tensor parallel group.
 
@@ -104,10 +125,11 @@ def column_parallel(
         n: columns of this rank's output.
         keep_input: whether this matmul is the one that keeps the input for backward.
         gathered: columns exchanged, where more than the k that are multiplied need it.
-        chunked: whether it may be cut into chunks where the layout asks for that.
+        plain: neither cut into chunks where the layout asks for that, nor its input kept in 8 bits.
     """
     size = shard.act_bytes * tokens(shard)
-    saved_bytes = shard.act_bytes * local_tokens(shard) * k if keep_input else 0.0
+    element_bytes = shard.act_bytes if plain else matmul_input_bytes(shard)
+    saved_bytes = element_bytes * local_tokens(shard) * k if keep_input else 0.0
     forward, dgrad, wgrad = gemm(name, shard, tokens(shard), k, n, saved_bytes=saved_bytes)
     if shard.tp == 1:
         return Piece((forward,), (dgrad, wgrad))
@@ -116,13 +138,16 @@ def column_parallel(
         return Piece((forward,), _beside(shard, dgrad, _tp(name, "all_reduce", whole, "I"), wgrad))
     regather, scatter = _tp(name, "all_gather", size * k, "W"), _tp(name, "reduce_scatter", whole, "I")
     gather = _tp(name, "all_gather", whole, "F")
-    before = _chunks(shard, gather, forward) if chunked else (gather, forward)
+    before = (gather, forward) if plain else _chunks(shard, gather, forward)
     return Piece(before, _beside(shard, dgrad, scatter, wgrad, regather))
 
 
-def row_parallel(name: str, shard: Shard, k: int, n: int) -> Piece:
-    """A matmul whose input (k columns on this rank) is cut over the tensor parallel group; its output is summed."""
-    saved_bytes = shard.act_bytes * tokens(shard) * k
+def row_parallel(name: str, shard: Shard, k: int, n: int, element_bytes: float | None = None) -> Piece:
+    """A matmul whose input (k columns on this rank) is cut over the tensor parallel group; its output is summed.
+
+    Elements of the input are kept in ``element_bytes``, or in the precision of the matmul.
+    """
+    saved_bytes = (element_bytes or matmul_input_bytes(shard)) * tokens(shard) * k
     forward, dgrad, wgrad = gemm(name, shard, tokens(shard), k, n, saved_bytes=saved_bytes)
     if shard.tp == 1:
         return Piece((forward,), (dgrad, wgrad))
@@ -196,10 +221,11 @@ def memory_bound(
     )
 
 
-def norm(name: str, shard: Shard, width: int) -> Piece:
-    """Normalisation of the local tokens; its input is kept."""
-    one = shard.act_bytes * local_tokens(shard) * width
-    return memory_bound(name, "norm", 2 * one, 3 * one, one)
+def norm(name: str, shard: Shard, width: int, beside: int = 0) -> Piece:
+    """Normalisation of the local tokens; its input is kept, and ``beside`` columns that enter next to it."""
+    column = shard.act_bytes * local_tokens(shard)
+    one = column * width
+    return memory_bound(name, "norm", 2 * one, 3 * one, one + column * beside)
 
 
 def residual_add(name: str, shard: Shard, width: int, dropout: bool) -> Piece:

@@ -9,7 +9,10 @@ from pydantic import Field, Strict, StrictInt
 from simtrain.quantities import Bytes
 from simtrain.scenario.part import Part, Precision
 
-__all__ = ["Layout"]
+__all__ = ["CompressedSaved", "Layout", "RecomputeModule"]
+
+RecomputeModule = Literal["core_attn", "layernorm", "mla_up_proj", "mlp_act", "moe_act", "mlp", "moe", "shared_experts"]
+CompressedSaved = Literal["activation_input", "attention_output"]
 
 
 class Layout(Part):
@@ -52,10 +55,25 @@ class Layout(Part):
     """Input precision of the matmuls."""
     grad_precision: Literal["fp32", "bf16"] = "fp32"
     """Gradients are accumulated and reduced in this precision."""
+    moment_precision: Literal["fp32", "bf16"] = "fp32"
+    """Adam's two moments are kept in this precision; DeepSeek-V3: bf16 (arXiv 2412.19437, section 3.3.3)."""
     zero: int = Field(1, ge=0, le=3)
     """ZeRO stage: 1 shards the optimizer over dp, 2 also gradients, 3 also weights."""
     recompute: Literal["none", "selective", "full"] = "none"
-    """Activations recomputed in backward: none, the attention core, or whole layers."""
+    """What runs a second time in backward instead of being kept: nothing, parts of the layers, or whole layers."""
+    recompute_modules: Annotated[tuple[RecomputeModule, ...], Strict(False)] | None = None
+    """With recompute selective: the parts of each layer that run again, by the names of Megatron-Core's
+    recompute-modules; absent: core_attn.  Each keeps what enters it and not what it makes.  core_attn: the attention
+    core; its output is kept.  layernorm: the norms before attention and before the MLP; saves the inputs of the
+    projections and of the MLP.  mla_up_proj: the up-projections of latent attention with their norms and the rotary
+    positions; saves queries, keys and values.  mlp_act, moe_act: the activation function of dense MLPs and shared
+    experts, and of routed experts; saves the input of the matmul after it.  mlp, moe, shared_experts: the whole dense
+    MLP, the whole layer of experts with its exchanges, the shared experts alone; saves all but the input.  DeepSeek-V3
+    (arXiv 2412.19437, sections 3.2.3 and 3.3.3): layernorm, mla_up_proj, moe_act, mlp_act."""
+    compress_saved: Annotated[tuple[CompressedSaved, ...], Strict(False)] = ()
+    """Kept for backward in fewer bits than computed.  activation_input: what enters the MLP's activation function, in 8
+    bits (Megatron-LM's activation-func-fp8-input-store; DeepSeek-V3, section 3.3.3).  attention_output: in 12
+    (DeepSeek-V3, likewise).  Other inputs of matmuls in 8 or 4 bits are always kept so (Transformer Engine)."""
     attention: Literal["flash", "unfused"] = "flash"
     """Attention kernels: fused (FlashAttention) or with the score matrix in memory."""
     layers_per_stage: Annotated[tuple[StrictInt, ...], Strict(False)] | None = None

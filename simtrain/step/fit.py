@@ -131,6 +131,8 @@ def _changes(scenario: Scenario) -> Iterator[dict[str, object]]:
             "tp": layout.tp * 2**tp,
             "pp": layout.pp * 2**pp,
         }
+        if level != "selective":
+            wanted["recompute_modules"] = None
         if pp:
             wanted["layers_per_stage"] = None
         if tp or pp:

@@ -35,6 +35,7 @@ def test_stages_of_an_interleaved_or_uneven_split_hold_consecutive_layers() -> N
     assert plan_parallel(small("layout.layers_per_stage=[0, 4]")).stage_layers == ((), (0, 1, 2, 3))
 
 
+SELECTIVE = ("layout.recompute=selective",)
 HEADS_OF_128 = ("workload.model.attention.head_dim=128",)
 REFUSED = {
     "product without dp": (
@@ -78,6 +79,26 @@ REFUSED = {
         ["workload.routing.capacity_factor = 1.25", "no experts", "allowed: null"],
     ),
     "experts of a dense model": (("layout.ep=2",), ["layout.ep = 2", "no experts", "allowed: 1"]),
+    "modules without selective": (
+        ("layout.recompute_modules=[mlp]", "layout.recompute=full"),
+        ["layout.recompute_modules = [mlp]", "layout.recompute = full", "allowed: layout.recompute = selective"],
+    ),
+    "no modules": (
+        (*SELECTIVE, "layout.recompute_modules=[]"),
+        ["layout.recompute_modules = []", "core_attn, layernorm, mlp, mlp_act, or null"],
+    ),
+    "modules twice": (
+        (*SELECTIVE, "layout.recompute_modules=[mlp, layernorm, mlp]"),
+        ["layout.recompute_modules = [mlp, layernorm, mlp]", "mlp twice"],
+    ),
+    "modules of another model": (
+        (*SELECTIVE, "layout.recompute_modules=[layernorm, moe_act]"),
+        ["layout.recompute_modules = [layernorm, moe_act]", "no moe_act", "core_attn, layernorm, mlp, mlp_act"],
+    ),
+    "modules in one another": (
+        (*SELECTIVE, "layout.recompute_modules=[mlp_act, mlp]"),
+        ["layout.recompute_modules = [mlp_act, mlp]", "mlp_act is part of mlp", "name one of them"],
+    ),
 }
 
 
@@ -107,6 +128,19 @@ def test_experts_are_cut_evenly(overrides: tuple[str, ...], said: list[str]) -> 
     with pytest.raises(LayoutError) as caught:
         plan_parallel(small(*overrides, model="mixtral-8x7b"))
     assert [part for part in said if part not in str(caught.value)] == []
+
+
+def test_a_module_of_dense_layers_or_shared_experts_may_lie_in_another_in_the_rest() -> None:
+    """DeepSeek-V3's first layers have a dense MLP, the others shared experts: mlp_act means both."""
+    modules = "layout.recompute_modules=[{}]".format
+    for named in ("mlp_act, mlp", "mlp_act, moe", "mlp_act, shared_experts"):
+        plan_parallel(small(*SELECTIVE, modules(named), model="deepseek-v3"))
+    for named, said in (
+        ("mlp, moe, mlp_act", "mlp_act is part of"),
+        ("moe, shared_experts", "shared_experts is part of moe"),
+    ):
+        with pytest.raises(LayoutError, match=said):
+            plan_parallel(small(*SELECTIVE, modules(named), model="deepseek-v3"))
 
 
 def test_the_message_starts_with_the_scenario_or_the_place_given() -> None:

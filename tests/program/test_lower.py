@@ -126,11 +126,11 @@ def layer_runs(program: Program, ops: np.ndarray) -> list[np.ndarray]:
 
 
 def test_an_action_starts_after_the_one_before_it_even_where_it_opens_with_an_exchange() -> None:
-    """Selective recomputation under context parallelism begins on the cp lane, which may be free earlier."""
-    plan = plan_step(small("layout.recompute=selective", "layout.cp=4", "layout.tp=1", "layout.pp=4"))
+    """Weight gradients of the last stage begin with a gather on the tp lane, which may be free earlier."""
+    plan = plan_step(small("layout.schedule=zb1p", "layout.pp=4"))
     timeline = des.simulate(plan.lowered.program)
     opening = plan.lowered.program.lanes[plan.lowered.program.op_ptr[plan.lowered.actions[:, 4]]] % STREAMS
-    assert (opening == Stream.CP).any()
+    assert (opening == Stream.TP).any()
     for rank in range(4):
         actions = plan.lowered.actions[plan.lowered.actions[:, 0] == rank]
         assert (timeline.start_s[actions[1:, 4]] >= timeline.end_s[actions[:-1, 5]]).all()
