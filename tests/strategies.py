@@ -99,9 +99,16 @@ def _shuffled(draw: st.DrawFn, program: Program) -> np.ndarray:
 
 @st.composite
 def parallels(draw: st.DrawFn) -> Parallel:
-    """Sizes of a random valid cut: one layer a stage, an ep that divides a pipeline rank's GPUs."""
+    """Sizes of a random valid cut: one layer a stage, an ep * etp that divides a pipeline rank's GPUs."""
     tp, cp, dp, pp = (draw(st.integers(1, 4)) for _ in range(4))
     inner = tp * cp * dp
-    ep = draw(st.sampled_from([d for d in range(1, inner + 1) if inner % d == 0]))
+    ep, left = _factor(draw, inner)
+    etp, _ = _factor(draw, left)
     layers = tuple((i,) for i in range(pp))
-    return Parallel(inner * pp, tp, cp, ep, pp, 1, dp, tp > 1, 1, layers)
+    return Parallel(inner * pp, tp, cp, ep, pp, 1, dp, tp > 1, 1, layers, etp=etp)
+
+
+def _factor(draw: st.DrawFn, total: int) -> tuple[int, int]:
+    """A divisor of ``total``, and what is left of it."""
+    found = draw(st.sampled_from([d for d in range(1, total + 1) if total % d == 0]))
+    return found, total // found

@@ -27,7 +27,8 @@ _CUT = {"dp": ("shard", "replicate"), "edp": ("edp_shard", "edp_replicate")}
 def shared_parameters(model: Model, parallel: Parallel, stage: int, layer: int) -> dict[str, float]:
     """Parameters of one layer on one GPU by the group that shares them, dp or edp, before ZeRO sharding."""
     held = stage_parameters(model, parallel, stage, layer)
-    counts = {"dp": held.dense, "edp": held.experts} if parallel.ep > 1 else {"dp": held.dense + held.experts}
+    apart = parallel.experts_apart
+    counts = {"dp": held.dense, "edp": held.experts} if apart else {"dp": held.dense + held.experts}
     return {axis: count for axis, count in counts.items() if count}
 
 

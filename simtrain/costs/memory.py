@@ -105,7 +105,7 @@ def stage_parameters(model: Model, parallel: Parallel, stage: int, layer: int) -
     counts = layer_parameters(model, layer)
     attention = attention_parameters_of_rank(model, parallel.tp)
     dense = attention + (counts.mlp + counts.shared) / parallel.tp + counts.router + counts.norms
-    return StageParameters(dense, counts.experts / (parallel.ep if parallel.ep > 1 else parallel.tp))
+    return StageParameters(dense, counts.experts / parallel.expert_ranks)
 
 
 def _head(model: Model, *, alone: bool) -> float:

@@ -27,8 +27,8 @@ from simtrain.scenario.cluster import Cluster
 __all__ = ["PriceList", "Priced"]
 
 
-_OWN_SMS = ("tp", "cp", "ep", "pp")
-"""Axes whose exchanges hold SMs by a setting of their own; all others serve data parallelism."""
+_OWN_SMS = {"tp": "tp", "etp": "tp", "cp": "cp", "ep": "ep", "pp": "pp"}
+"""Axes and the setting that says how many SMs their exchanges hold; all others serve data parallelism."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Priced:
     """An operator with its time on one rank.
 
     Attributes:
-        name: what it is; stream: compute, or the axis of its group (tp, cp, ep, dp, edp, pp, all).
+        name: what it is; stream: compute, or the axis of its group (tp, cp, ep, etp, dp, edp, pp, all).
         part: F, I or W; recompute: repeated forward work; layer: -1 for embedding, head and step-wide work.
         latency_s, work_s: fixed time, then time at rate 1; useful_s: its FLOPs at the dense peak.
         kind: kernel class or collective.
@@ -203,7 +203,7 @@ class PriceList:
             bytes=size_bytes,
             cost=cost,
             kind=collective,
-            sms=getattr(self.contention.sms, family if family in _OWN_SMS else "dp") if self.sm_count else 0,
+            sms=getattr(self.contention.sms, _OWN_SMS.get(family, "dp")) if self.sm_count else 0,
             whole_bytes=size_bytes,
         )
         return self._cut(found, cost)

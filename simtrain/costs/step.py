@@ -66,6 +66,7 @@ def shard_of(scenario: Scenario, parallel: Parallel) -> Shard:
         tp=layout.tp,
         cp=layout.cp,
         ep=layout.ep,
+        etp=parallel.etp,
         sp=parallel.sp,
         act_bytes=element_bytes(layout.precision),
         weight_bytes=element_bytes(layout.precision),

@@ -8,7 +8,7 @@ from simtrain import schedules
 from simtrain.errors import LayoutError, UnknownNameError
 from simtrain.model.layers import recompute_places
 from simtrain.scenario.cluster import Node
-from simtrain.scenario.layout import Layout
+from simtrain.scenario.layout import Layout, expert_tp
 from simtrain.scenario.model import GroupedQueryAttention, Model
 from simtrain.scenario.scenario import Scenario
 from simtrain.scenario.workload import Workload
@@ -28,6 +28,7 @@ class Parallel:
         stage_layers: (pp * vpp) tuples of layer indices, by stage.
         placement: which rank runs which stage, see :func:`simtrain.schedules.order.stage_rank`.
         shard_group: GPUs over which ZeRO shards; None: all of dp * cp.
+        etp: ranks over which each expert is cut.
     """
 
     gpus: int
@@ -42,6 +43,7 @@ class Parallel:
     stage_layers: tuple[tuple[int, ...], ...]
     placement: Placement = "loop"
     shard_group: int | None = None
+    etp: int = 1
 
     @property
     def ends_apart(self) -> bool:
@@ -54,16 +56,27 @@ class Parallel:
         return self.tp * self.cp * self.dp
 
     @property
+    def expert_ranks(self) -> int:
+        """GPUs that hold the experts of a layer once: ep * etp."""
+        return self.ep * self.etp
+
+    @property
+    def experts_apart(self) -> bool:
+        """Whether experts are cut in another way than the dense part: not over the tp group alone."""
+        return self.ep > 1 or self.etp != self.tp
+
+    @property
     def shared_by(self) -> dict[str, int]:
-        """GPUs that hold the same parameters: dense ones (dp), and experts where they are spread (edp)."""
-        return {"dp": self.dp * self.cp} | ({"edp": self.replicas // self.ep} if self.ep > 1 else {})
+        """GPUs that hold the same parameters: dense ones (dp), and experts where they are cut apart (edp)."""
+        experts = {"edp": self.replicas // self.expert_ranks} if self.experts_apart else {}
+        return {"dp": self.dp * self.cp} | experts
 
     @property
     def sharded_over(self) -> dict[str, int]:
         """GPUs of those over which ZeRO shards; a shard group that holds every expert once shards none."""
         if self.shard_group is None:
             return self.shared_by
-        experts = {"edp": max(1, self.shard_group * self.tp // self.ep)} if self.ep > 1 else {}
+        experts = {"edp": max(1, self.shard_group * self.tp // self.expert_ranks)} if self.experts_apart else {}
         return {"dp": self.shard_group} | experts
 
 
@@ -105,6 +118,7 @@ def plan_parallel(scenario: Scenario, where: str = "") -> Parallel:
         stage_layers=_stage_layers(layout, model, prefix),
         placement=_placement(layout, prefix),
         shard_group=layout.shard_group,
+        etp=expert_tp(layout.tp, layout.ep, layout.etp),
     )
 
 
@@ -174,24 +188,39 @@ def _check_model(layout: Layout, model: Model, sequence: int, prefix: str) -> No
 
 
 def _check_experts(layout: Layout, model: Model, dp: int, prefix: str) -> None:
-    if model.moe is not None and layout.ep == 1:
-        key, width = "workload.model.moe.expert_ffn_hidden", model.moe.expert_ffn_hidden
-        _must_divide("layout.tp", layout.tp, key, width, prefix)
-    if model.moe is not None and model.moe.shared_ffn_hidden:
-        key, width = "workload.model.moe.shared_ffn_hidden", model.moe.shared_ffn_hidden
-        _must_divide("layout.tp", layout.tp, key, width, prefix)
-    if layout.ep == 1:
+    moe = model.moe
+    if moe is None:
+        _no_experts(layout, prefix)
         return
-    if model.moe is None:
-        raise LayoutError(f"{prefix}layout.ep = {layout.ep}, but the model has no experts; allowed: 1")
-    if layout.tp > 1 and layout.sp is False:
+    etp = expert_tp(layout.tp, layout.ep, layout.etp)
+    key = "layout.tp" if layout.etp is None else "layout.etp"
+    _must_divide(key, etp, "workload.model.moe.expert_ffn_hidden", moe.expert_ffn_hidden, prefix)
+    if moe.shared_ffn_hidden:
+        what, width = "workload.model.moe.shared_ffn_hidden", moe.shared_ffn_hidden
+        _must_divide("layout.tp", layout.tp, what, width, prefix)
+    given = f"layout.ep = {layout.ep}" + ("" if layout.etp is None else f" and layout.etp = {etp}")
+    if (layout.ep > 1 or etp != layout.tp) and layout.tp > 1 and layout.sp is False:
         raise LayoutError(
-            f"{prefix}layout.sp = false with layout.tp = {layout.tp} and layout.ep = {layout.ep}: every tensor "
+            f"{prefix}layout.sp = false with layout.tp = {layout.tp} and {given}: every tensor "
             "parallel rank would repeat the experts' work; allowed: layout.sp = true"
         )
-    _must_divide("layout.ep", layout.ep, "workload.model.moe.experts", model.moe.experts, prefix)
+    _must_divide("layout.ep", layout.ep, "workload.model.moe.experts", moe.experts, prefix)
+    if layout.tp % etp and etp % layout.tp:
+        raise LayoutError(
+            f"{prefix}layout.etp = {etp} neither divides nor is a multiple of layout.tp = {layout.tp}; "
+            f"allowed: {_choices(layout.tp)} and multiples of {layout.tp}"
+        )
+    key = "layout.ep" if etp == 1 else "layout.ep * layout.etp"
     ranks = dp * layout.cp * layout.tp
-    _must_divide("layout.ep", layout.ep, "GPUs of one pipeline rank (tp * cp * dp)", ranks, prefix)
+    _must_divide(key, layout.ep * etp, "GPUs of one pipeline rank (tp * cp * dp)", ranks, prefix)
+
+
+def _no_experts(layout: Layout, prefix: str) -> None:
+    """A dense model leaves nothing to spread over ranks of experts."""
+    for key, value, allowed in (("ep", layout.ep, 1), ("etp", layout.etp, None)):
+        if value != allowed:
+            only = "null" if allowed is None else allowed
+            raise LayoutError(f"{prefix}layout.{key} = {value}, but the model has no experts; allowed: {only}")
 
 
 def _check_shard_group(layout: Layout, dp: int, prefix: str) -> None:
@@ -203,11 +232,13 @@ def _check_shard_group(layout: Layout, dp: int, prefix: str) -> None:
             f"{prefix}layout.shard_group = {group}, but layout.zero = 0 shards nothing; allowed: layout.zero 1 to 3"
         )
     _must_divide("layout.shard_group", group, "layout.dp * layout.cp", dp * layout.cp, prefix)
-    held = group * layout.tp
-    if held % layout.ep and layout.ep % held:
+    held, etp = group * layout.tp, expert_tp(layout.tp, layout.ep, layout.etp)
+    ranks = layout.ep * etp
+    if held % ranks and ranks % held:
+        sizes = "layout.ep" if etp == 1 else "layout.ep * layout.etp"
         raise LayoutError(
             f"{prefix}layout.shard_group = {group}: its {held} GPUs (times layout.tp) neither divide nor are a "
-            f"multiple of layout.ep = {layout.ep}"
+            f"multiple of {sizes} = {ranks}"
         )
 
 

@@ -17,7 +17,7 @@ __all__ = ["AXES", "Placement", "place"]
 
 Ints = NDArray[np.int64]
 
-AXES = ("tp", "cp", "dp", "ep", "edp", "shard", "replicate", "edp_shard", "edp_replicate")
+AXES = ("tp", "cp", "dp", "ep", "etp", "edp", "shard", "replicate", "edp_shard", "edp_replicate")
 """Axes whose groups lie within a pipeline rank."""
 
 
@@ -27,19 +27,26 @@ class Placement:
 
     Attributes:
         gpu: (pp, dp, cp, tp) GPU of each coordinate.
-        ep: expert parallel size; expert groups are ``ep`` consecutive ranks of one pipeline rank.
+        ep: expert parallel size; the experts of a layer lie on ``ep * etp`` consecutive ranks of one pipeline rank.
         shard_group: GPUs over which ZeRO shards, consecutive members of a dp group; None: the whole group.
+        etp: consecutive ranks that share an expert; tokens go to the ranks of equal position among them.
     """
 
     gpu: Ints
     ep: int
     shard_group: int | None = None
+    etp: int = 1
+
+    @property
+    def expert_ranks(self) -> int:
+        """GPUs that hold the experts of a layer once."""
+        return self.ep * self.etp
 
     def groups(self, axis: str) -> Ints:
         """Every group of one axis, shape (groups, size).
 
-        Axes: tp, cp, dp (gradient reduction: dp and cp together), ep, edp (gradients of experts), all (one group of
-        every GPU); shard and replicate: a dp group cut into those that share one copy of the states and those that
+        Axes: tp, cp, dp (gradient reduction: dp and cp together), ep, etp, edp (gradients of experts), all (one group
+        of every GPU); shard and replicate: a dp group cut into those that share one copy of the states and those that
         hold the same shard; edp_shard and edp_replicate likewise for experts.
         """
         pp, dp, cp, tp = self.gpu.shape
@@ -50,9 +57,12 @@ class Placement:
         if axis == "dp":
             return np.moveaxis(self.gpu, 3, 1).reshape(-1, dp * cp)
         if axis == "ep":
-            return self.gpu.reshape(-1, self.ep)
+            return np.moveaxis(self.gpu.reshape(-1, self.ep, self.etp), 2, 1).reshape(-1, self.ep)
+        if axis == "etp":
+            return self.gpu.reshape(-1, self.etp)
         if axis == "edp":
-            return np.moveaxis(self.gpu.reshape(pp, -1, self.ep), 2, 1).reshape(-1, dp * cp * tp // self.ep)
+            ranks = self.expert_ranks
+            return np.moveaxis(self.gpu.reshape(pp, -1, ranks), 2, 1).reshape(-1, dp * cp * tp // ranks)
         if axis.endswith(("shard", "replicate")):
             return self._cut(axis)
         if axis == "all":
@@ -69,7 +79,7 @@ class Placement:
         size = self.shard_group or dp * cp
         shared = "edp" if axis.startswith("edp") else "dp"
         if shared == "edp":
-            size = max(1, size * tp // self.ep)
+            size = max(1, size * tp // self.expert_ranks)
         groups = self.groups(shared)
         runs = groups.reshape(len(groups), -1, size)
         return runs.reshape(-1, size) if axis.endswith("shard") else np.moveaxis(runs, 1, 2).reshape(-1, runs.shape[1])
@@ -87,7 +97,7 @@ class Placement:
         coordinate = np.arange(dp * cp * tp).reshape(1, dp, cp, tp)
         if axis in ("local", "pp"):
             return coordinate.ravel()
-        groups = Placement(coordinate, self.ep, self.shard_group).groups(axis)
+        groups = replace(self, gpu=coordinate).groups(axis)
         label = np.empty(groups.size, dtype=np.int64)
         label[groups.ravel()] = np.repeat(np.arange(len(groups)), groups.shape[1])
         return label
@@ -99,4 +109,4 @@ def place(parallel: Parallel, rank_order: str) -> Placement:
     slowest_first = rank_order.split("-")[::-1]
     gpu = np.arange(parallel.gpus).reshape([sizes[axis] for axis in slowest_first])
     by_axis = gpu.transpose([slowest_first.index(axis) for axis in ("pp", "dp", "cp", "tp")])
-    return Placement(by_axis, parallel.ep, parallel.shard_group)
+    return Placement(by_axis, parallel.ep, parallel.shard_group, parallel.etp)

@@ -1,9 +1,11 @@
 """Experts of one layer, on the busiest rank (perfectly balanced unless the shard says otherwise).
 
-With expert parallelism an expert is whole on its rank (expert tensor parallelism is 1) and every rank
-dispatches its own local tokens; tensor parallelism without sequence parallelism then repeats the work of the
-experts on each of its ranks.  Without expert parallelism experts are cut over the tensor parallel group like
-a dense MLP.  Routing weights are applied by the activation kernel, so expert outputs are not kept.
+With expert parallelism every rank dispatches its own local tokens, and an expert is whole on its rank or cut over the
+ranks of an expert tensor parallel group: each of them then gathers what the others were sent, and their partial outputs
+are summed and handed back (Megatron-Core's ``--expert-tensor-parallel-size``, arXiv 2504.14960).  Tensor
+parallelism without sequence parallelism would repeat the work of the experts on each of its ranks.  Without expert
+parallelism experts are cut over the tensor parallel group like a dense MLP, unless told otherwise.  Routing weights are
+applied by the activation kernel, so expert outputs are not kept.
 """
 
 from __future__ import annotations
@@ -26,9 +28,11 @@ FP32_BYTES = 4
 
 def moe_pieces(model: Model, moe: MixtureOfExperts, shard: Shard) -> list[Piece]:
     """Router, dispatch, experts, combine, and shared experts, in forward order."""
-    source = local_tokens(shard) if shard.ep > 1 else tokens(shard)
-    sent, rows = source * moe.top_k, round(source * moe.top_k * shard.expert_load)
+    source, sources = (local_tokens(shard), shard.expert_tp) if shard.experts_apart else (tokens(shard), 1)
+    sent, rows = source * moe.top_k, round(source * sources * moe.top_k * shard.expert_load)
     experts, shared = _experts(model, moe, shard, rows), _shared(model, moe, shard)
+    if sources > 1:
+        experts = _gathered(experts, shard, rows, model.hidden)
     enter = [
         *_router(model.hidden, moe, shard),
         *_enter(model.hidden, shard),
@@ -48,8 +52,8 @@ def moe_pieces(model: Model, moe: MixtureOfExperts, shard: Shard) -> list[Piece]
 def _away(experts: Sequence[Piece], wgrad_last: bool) -> Piece:
     """Experts that wait for the dispatch alone, in backward with the gradients of weights last where asked for."""
     backward = [op for piece in reversed(experts) for op in piece.backward]
-    if wgrad_last:
-        backward.sort(key=lambda op: op.part == "W")
+    if wgrad_last:  # the gradients of tokens need not wait for them, which is why their sum stands behind
+        backward.sort(key=lambda op: op.part == "W" or op.name == "expert_gather_backward")
     return Piece(chain((p.forward for p in experts), ("dispatch",)), chain([backward], ("combine_backward",)))
 
 
@@ -77,7 +81,7 @@ def _router(hidden: int, moe: MixtureOfExperts, shard: Shard) -> list[Piece]:
 
 
 def _experts(model: Model, moe: MixtureOfExperts, shard: Shard, rows: int) -> list[Piece]:
-    width = moe.expert_ffn_hidden // (1 if shard.ep > 1 else shard.tp)
+    width = moe.expert_ffn_hidden // shard.expert_tp
     inner, groups = inner_width(model, width), max(1, moe.experts // shard.ep)
     pieces = (
         _grouped("expert_up", shard, rows, model.hidden, inner, groups),
@@ -86,6 +90,26 @@ def _experts(model: Model, moe: MixtureOfExperts, shard: Shard, rows: int) -> li
     )
     up, act, down = (Piece(_routed(piece.forward), _routed(piece.backward)) for piece in pieces)
     return [up, replace(act, parts=("moe_act",)), replace(down, kept_of=("moe_act",))]
+
+
+def _gathered(experts: Sequence[Piece], shard: Shard, rows: int, hidden: int) -> list[Piece]:
+    """Experts cut over their tensor parallel group, between the gather of its rows and the sum of its outputs.
+
+    The ``rows`` of all its ranks travel as they were dispatched; outputs, and gradients of inputs, in 16 bits.
+    """
+    summed = shard.act_bytes * rows * hidden
+    inputs, gradients = (rows * _row_bytes(hidden, shard, gradient=back) for back in (False, True))
+    gather = Exchange("expert_gather", "etp", "all_gather", inputs)
+    after = _input_gradients(shard)
+    gather_backward = Exchange("expert_gather_backward", "etp", "reduce_scatter", summed, "I", after=after)
+    scatter = Exchange("expert_scatter", "etp", "reduce_scatter", summed)
+    scatter_backward = Exchange("expert_scatter_backward", "etp", "all_gather", gradients, "I")
+    return [Piece((gather,), (gather_backward,)), *experts, Piece((scatter,), (scatter_backward,))]
+
+
+def _input_gradients(shard: Shard) -> tuple[str, ...]:
+    """What the gradients of an expert's inputs wait for on their way back."""
+    return ("expert_up_dgrad",) if shard.ep_overlap_wgrad else ("expert_up_dgrad", "expert_up_wgrad")
 
 
 def _routed(operators: Sequence[Operator]) -> tuple[Operator, ...]:
@@ -107,7 +131,7 @@ def _dispatch(moe: MixtureOfExperts, shard: Shard, rows: int, hidden: int) -> Pi
     """Tokens to the ranks of their experts; their gradients come back in 16 bits."""
     forward = _sent("dispatch", "dispatch", moe, shard, rows * _row_bytes(hidden, shard, gradient=False))
     backward = _sent("dispatch_backward", "combine", moe, shard, rows * hidden * shard.act_bytes)
-    after = ("expert_up_dgrad",) if shard.ep_overlap_wgrad else ("expert_up_dgrad", "expert_up_wgrad")
+    after = ("expert_gather_backward",) if shard.expert_tp > 1 else _input_gradients(shard)
     return Piece((forward,), (replace(backward, part="I", after=after),))
 
 
@@ -115,7 +139,8 @@ def _combine(moe: MixtureOfExperts, shard: Shard, rows: int, hidden: int) -> Pie
     """Outputs of experts back to where their tokens came from; gradients of them go the way of a dispatch."""
     forward = _sent("combine", "combine", moe, shard, rows * hidden * shard.act_bytes)
     backward = _sent("combine_backward", "dispatch", moe, shard, rows * _row_bytes(hidden, shard, gradient=True))
-    return Piece((replace(forward, after=("expert_down",)),), (replace(backward, part="I"),))
+    after = ("expert_scatter" if shard.expert_tp > 1 else "expert_down",)
+    return Piece((replace(forward, after=after),), (replace(backward, part="I"),))
 
 
 def _sent(name: str, collective: Collective, moe: MixtureOfExperts, shard: Shard, size_bytes: float) -> Exchange:
@@ -138,7 +163,7 @@ def _row_bytes(hidden: int, shard: Shard, *, gradient: bool) -> float:
 
 def _enter(hidden: int, shard: Shard) -> list[Piece]:
     """Into experts that are cut over the tensor parallel group."""
-    if shard.tp == 1 or shard.ep > 1:
+    if shard.tp == 1 or shard.experts_apart:
         return []
     size = shard.act_bytes * tokens(shard) * hidden
     if not shard.sp:
@@ -149,7 +174,7 @@ def _enter(hidden: int, shard: Shard) -> list[Piece]:
 
 def _leave(hidden: int, shard: Shard) -> list[Piece]:
     """Out of experts that are cut over the tensor parallel group: their partial outputs are summed."""
-    if shard.tp == 1 or shard.ep > 1:
+    if shard.tp == 1 or shard.experts_apart:
         return []
     size = shard.act_bytes * tokens(shard) * hidden
     if not shard.sp:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from simtrain.model.routing import Routing
-from simtrain.scenario.layout import CompressedSaved, RecomputeModule
+from simtrain.scenario.layout import CompressedSaved, RecomputeModule, expert_tp
 from simtrain.scenario.part import Precision
 from simtrain.scenario.workload import ExpertRouting
 
@@ -51,7 +51,8 @@ class Shard:
     """How one layer is cut, and what one micro batch is.
 
     Attributes:
-        tp, cp, ep: parallel sizes; sp: sequence parallelism over the tp group.
+        tp, cp, ep: parallel sizes; etp: as in :class:`simtrain.scenario.layout.Layout`; sp: sequence parallelism over
+            the tp group.
         micro_batch: sequences of a micro batch; sequence: their full length in tokens.
         act_bytes: bytes of one activation element (2 for bf16); weight_bytes: of one matmul weight element;
             grad_bytes: of one element of a weight gradient (4 where micro batches are summed in fp32).
@@ -89,6 +90,17 @@ class Shard:
     expert_load: float = 1.0
     traffic_load: float = 1.0
     ep_in_node: int = 1
+    etp: int | None = None
+
+    @property
+    def expert_tp(self) -> int:
+        """Ranks over which each expert is cut."""
+        return expert_tp(self.tp, self.ep, self.etp)
+
+    @property
+    def experts_apart(self) -> bool:
+        """Whether experts are cut in another way than a dense MLP: not over the tp group alone."""
+        return self.ep > 1 or self.expert_tp != self.tp
 
     @property
     def again(self) -> frozenset[str]:
@@ -136,7 +148,7 @@ class Exchange:
     """One collective that a layer needs.
 
     Attributes:
-        stream: which group takes part: tp, cp or ep.
+        stream: which group takes part: tp, cp, ep or etp.
         bytes: size in the convention of nccl-tests: all_reduce the tensor of one rank; all_gather and
             reduce_scatter the whole (gathered) tensor; all_to_all all that one rank sends, its own part included;
             dispatch and combine as an all_to_all of a row for each token and expert, before rows that share a
@@ -148,7 +160,7 @@ class Exchange:
     """
 
     name: str
-    stream: Literal["tp", "cp", "ep"]
+    stream: Literal["tp", "cp", "ep", "etp"]
     collective: Collective
     bytes: float
     part: Part = "F"

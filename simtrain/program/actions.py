@@ -104,7 +104,7 @@ class BlockMaker:
         operators = [op for op in source[half.stage] if op.part in _PARTS[action]] or [_nothing(half.part)]
         host = self._host(writer, half) if self.hosted(half) else -1
         reduces = self.layout.zero >= 2 and action in (Action.B, Action.W)
-        turns = {"ep"} if any(op.stream == "ep" for op in operators) else {"tp", "cp"}
+        turns = {"ep"} if any(op.stream == "ep" for op in operators) else {"tp", "etp", "cp"}
         if action is Action.F:
             yield
         for layer, group in groupby(operators, key=lambda op: op.layer):

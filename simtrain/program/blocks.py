@@ -14,10 +14,17 @@ from simtrain.program.program import STREAMS, Bucket, Phase, Stream
 
 __all__ = ["SCOPES", "Block", "BlockWriter", "Half"]
 
-SCOPES = ("local", "tp", "cp", "ep", "dp", "edp", "all", "shard", "replicate", "edp_shard", "edp_replicate")
+SCOPES = ("local", "tp", "cp", "ep", "etp", "dp", "edp", "all", "shard", "replicate", "edp_shard", "edp_replicate")
 """Which symmetric copies of an operation run as one: a kernel on each GPU alone, a tp collective once per group."""
 
-_STREAM = {"compute": Stream.COMPUTE, "tp": Stream.TP, "cp": Stream.CP, "ep": Stream.EP, "host": Stream.HOST}
+_STREAM = {
+    "compute": Stream.COMPUTE,
+    "tp": Stream.TP,
+    "etp": Stream.TP,
+    "cp": Stream.CP,
+    "ep": Stream.EP,
+    "host": Stream.HOST,
+}
 _PHASE = {"F": Phase.FORWARD, "I": Phase.BACKWARD_INPUT, "W": Phase.BACKWARD_WEIGHT, "O": Phase.OPTIMIZER}
 _MATMUL = frozenset({"gemm", "grouped_gemm", "attention_forward", "attention_backward"})
 

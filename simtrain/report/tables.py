@@ -254,8 +254,8 @@ def _table(
 
 def _layout(step: StepReport) -> str:
     layout = step.scenario.layout
-    sizes = {"tp": layout.tp, "cp": layout.cp, "ep": layout.ep, "pp": layout.pp, "vpp": layout.vpp}
-    shown = " ".join(f"{key}{size}" for key, size in sizes.items() if size > 1 or key == "tp")
+    sizes = {key: getattr(layout, key) for key in ("tp", "cp", "ep", "etp", "pp", "vpp")}
+    shown = " ".join(f"{key}{size}" for key, size in sizes.items() if (size or 1) > 1 or key == "tp")
     return f"{step.topology.gpus:,}: {shown}"
 
 

@@ -9,10 +9,17 @@ from pydantic import Field, Strict, StrictInt
 from simtrain.quantities import Bytes
 from simtrain.scenario.part import Part, Precision
 
-__all__ = ["CompressedSaved", "Layout", "RecomputeModule"]
+__all__ = ["CompressedSaved", "Layout", "RecomputeModule", "expert_tp"]
 
 RecomputeModule = Literal["core_attn", "layernorm", "mla_up_proj", "mlp_act", "moe_act", "mlp", "moe", "shared_experts"]
 CompressedSaved = Literal["activation_input", "attention_output"]
+
+
+def expert_tp(tp: int, ep: int, etp: int | None) -> int:
+    """Ranks over which each expert is cut: ``etp``, and where it is absent 1 with ep above 1, else tp."""
+    if etp is not None:
+        return etp
+    return tp if ep == 1 else 1
 
 
 class Layout(Part):
@@ -32,7 +39,10 @@ class Layout(Part):
     cp: int = Field(1, ge=1)
     """Context parallel size."""
     ep: int = Field(1, ge=1)
-    """Expert parallel size, taken out of dp (and cp)."""
+    """Expert parallel size, taken out of tp, cp and dp together."""
+    etp: int | None = Field(None, ge=1)
+    """Expert tensor parallel size (Megatron-LM's expert-tensor-parallel-size): ranks over which each expert is cut, a
+    divisor or a multiple of tp.  Experts lie on ep * etp consecutive ranks; absent: 1 with ep above 1, else tp."""
     dispatcher: Literal["alltoall", "deepep"] | None = None
     """How tokens reach experts on other ranks: a row for each token and expert through NCCL's all-to-all, or once for
     each node that needs them (DeepEP); absent: deepep where the model limits the nodes of a token, else alltoall."""

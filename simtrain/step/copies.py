@@ -20,7 +20,7 @@ def copies_of(
     scenario: Scenario, model: Model, parallel: Parallel, placement: Placement, lowered: Lowered
 ) -> Unfolded | None:
     """The copies of the folded Program that an engine runs; None where the folded one says it all."""
-    ep, moe, routing = parallel.ep, model.moe, scenario.workload.routing
+    ep, etp, moe, routing = parallel.ep, parallel.etp, model.moe, scenario.workload.routing
     if moe is None or ep == 1 or routing.kind == "balanced":
         return None if scenario.fold else unfold(lowered, placement)
 
@@ -29,7 +29,7 @@ def copies_of(
         return np.asarray(loads / loads.max())
 
     def of_each(layer: int) -> NDArray[np.float64]:
-        return np.tile(of_ranks(layer), parallel.replicas // ep)
+        return np.tile(np.repeat(of_ranks(layer), etp), parallel.replicas // parallel.expert_ranks)
 
     def of_two(layer: int) -> NDArray[np.float64]:
         return np.array([1.0, (of_ranks(layer).sum() - 1.0) / (ep - 1)])

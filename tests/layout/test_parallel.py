@@ -99,6 +99,7 @@ REFUSED = {
         (*SELECTIVE, "layout.recompute_modules=[mlp_act, mlp]"),
         ["layout.recompute_modules = [mlp_act, mlp]", "mlp_act is part of mlp", "name one of them"],
     ),
+    "cut experts of a dense model": (("layout.etp=2",), ["layout.etp = 2", "no experts", "allowed: null"]),
 }
 
 
@@ -122,6 +123,18 @@ def test_a_layout_that_cannot_exist_says_key_value_and_what_is_allowed(case: str
             ("cluster.nodes=3", "layout.pp=1", "layout.ep=8", "layout.shard_group=3", "workload.global_batch=12"),
             ["layout.shard_group = 3", "its 6 GPUs", "layout.ep = 8"],
         ),
+        (("layout.ep=8", "layout.etp=2"), ["layout.ep * layout.etp = 16", "(tp * cp * dp) = 8", "1, 2, 4, 8"]),
+        (("layout.etp=16",), ["layout.ep * layout.etp = 16", "(tp * cp * dp) = 8"]),
+        (("workload.model.moe.expert_ffn_hidden=102", "layout.ep=2", "layout.etp=4"), ["layout.etp = 4", "= 102"]),
+        (("layout.tp=4", "layout.ep=2", "layout.etp=7"), ["layout.etp = 7", "layout.tp = 4", "1, 2, 4 and multiples"]),
+        (
+            ("layout.sp=false", "layout.etp=1"),
+            ["layout.sp = false with layout.tp = 2", "layout.ep = 1 and layout.etp = 1", "allowed: layout.sp = true"],
+        ),
+        (
+            ("cluster.nodes=6", "layout.pp=1", "layout.ep=4", "layout.etp=2", "layout.shard_group=3"),
+            ["layout.shard_group = 3", "its 6 GPUs", "layout.ep * layout.etp = 8"],
+        ),
     ],
 )
 def test_experts_are_cut_evenly(overrides: tuple[str, ...], said: list[str]) -> None:
@@ -141,6 +154,24 @@ def test_a_module_of_dense_layers_or_shared_experts_may_lie_in_another_in_the_re
     ):
         with pytest.raises(LayoutError, match=said):
             plan_parallel(small(*SELECTIVE, modules(named), model="deepseek-v3"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "etp", "sharing"),
+    [
+        ((), 2, {"dp": 4}),
+        (("layout.etp=2", "layout.sp=false"), 2, {"dp": 4}),
+        (("layout.etp=1",), 1, {"dp": 4, "edp": 8}),
+        (("layout.etp=4",), 4, {"dp": 4, "edp": 2}),
+        (("layout.ep=4",), 1, {"dp": 4, "edp": 2}),
+        (("layout.ep=4", "layout.etp=2"), 2, {"dp": 4, "edp": 1}),
+        (("layout.ep=2", "layout.etp=4", "layout.tp=1"), 4, {"dp": 8, "edp": 1}),
+    ],
+)
+def test_experts_are_cut_over_tp_or_whole_unless_told(overrides: tuple[str, ...], etp: int, sharing: dict) -> None:
+    parallel = plan_parallel(small(*overrides, model="mixtral-8x7b"))
+    assert parallel.etp == etp
+    assert parallel.shared_by == sharing
 
 
 def test_the_message_starts_with_the_scenario_or_the_place_given() -> None:

@@ -17,7 +17,7 @@ from simtrain.scenario.layout import Layout
 from tests.strategies import parallels
 
 ORDERS = get_args(Layout.model_fields["rank_order"].annotation)
-AXES = ("tp", "cp", "dp", "ep", "edp", "all")
+AXES = ("tp", "cp", "dp", "ep", "etp", "edp", "all")
 orders = st.sampled_from(ORDERS)
 
 
@@ -28,7 +28,8 @@ def sizes(parallel: Parallel) -> dict[str, int]:
         "cp": parallel.cp,
         "dp": parallel.dp * parallel.cp,
         "ep": parallel.ep,
-        "edp": inner // parallel.ep,
+        "etp": parallel.etp,
+        "edp": inner // (parallel.ep * parallel.etp),
         "all": parallel.gpus,
     }
 
@@ -49,7 +50,7 @@ def test_the_groups_of_every_axis_partition_the_gpus(parallel: Parallel, order: 
 def test_groups_differ_in_their_own_axis_alone(parallel: Parallel, order: str) -> None:
     placement = place(parallel, order)
     where = {int(placement.gpu[at]): at for at in np.ndindex(placement.gpu.shape)}
-    fixed = {"tp": (0, 1, 2), "cp": (0, 1, 3), "dp": (0, 3), "ep": (0,), "edp": (0,)}
+    fixed = {"tp": (0, 1, 2), "cp": (0, 1, 3), "dp": (0, 3), "ep": (0,), "etp": (0,), "edp": (0,)}
     for axis, same in fixed.items():
         for group in placement.groups(axis).tolist():
             assert len({tuple(where[gpu][i] for i in same) for gpu in group}) == 1
@@ -57,11 +58,25 @@ def test_groups_differ_in_their_own_axis_alone(parallel: Parallel, order: str) -
 
 @given(parallels(), orders)
 @settings(max_examples=60, deadline=None)
-def test_an_expert_group_and_its_gradient_groups_cross_once(parallel: Parallel, order: str) -> None:
+def test_the_groups_of_experts_cross_once(parallel: Parallel, order: str) -> None:
     placement = place(parallel, order)
-    ep_group = {gpu: i for i, group in enumerate(placement.groups("ep").tolist()) for gpu in group}
-    for gradients in placement.groups("edp").tolist():
-        assert len({ep_group[gpu] for gpu in gradients}) == len(gradients)
+    for one, other in (("ep", "edp"), ("etp", "edp"), ("ep", "etp")):
+        group_of = {gpu: i for i, group in enumerate(placement.groups(one).tolist()) for gpu in group}
+        for group in placement.groups(other).tolist():
+            assert len({group_of[gpu] for gpu in group}) == len(group)
+
+
+@given(parallels(), orders)
+@settings(max_examples=60, deadline=None)
+def test_the_experts_of_a_layer_lie_on_consecutive_ranks_and_each_on_neighbours(parallel: Parallel, order: str) -> None:
+    placement = place(parallel, order)
+    ranks = {gpu: i for i, gpu in enumerate(placement.gpu.ravel().tolist())}
+    for group in placement.groups("etp").tolist():
+        assert [ranks[gpu] - ranks[group[0]] for gpu in group] == list(range(parallel.etp))
+    for group in placement.groups("ep").tolist():
+        at = [ranks[gpu] for gpu in group]
+        assert np.diff(at).tolist() == [parallel.etp] * (parallel.ep - 1)
+        assert {rank // (parallel.ep * parallel.etp) for rank in at} == {at[0] // (parallel.ep * parallel.etp)}
 
 
 @given(parallels(), orders)
@@ -85,12 +100,12 @@ def test_shard_groups_cut_the_groups_that_share_parameters(parallel: Parallel, o
     sizes_ = [
         n
         for n in sizes_
-        if parallel.ep == 1 or n * parallel.tp % parallel.ep == 0 or parallel.ep % (n * parallel.tp) == 0
+        if n * parallel.tp % parallel.expert_ranks == 0 or parallel.expert_ranks % (n * parallel.tp) == 0
     ]
     parallel = replace(parallel, shard_group=data.draw(st.sampled_from(sizes_)))
     placement = place(parallel, order)
     for axis, shard, replicate in (("dp", "shard", "replicate"), ("edp", "edp_shard", "edp_replicate")):
-        size = parallel.sharded_over.get(axis, parallel.sharded_over["dp"] * parallel.tp)
+        size = parallel.sharded_over.get(axis, parallel.sharded_over["dp"])  # experts not apart lie like the rest
         inside, across = placement.groups(shard), placement.groups(replicate)
         assert inside.shape[1] == size
         assert inside.ravel().tolist() == placement.groups(axis).ravel().tolist()
@@ -101,7 +116,7 @@ def test_shard_groups_cut_the_groups_that_share_parameters(parallel: Parallel, o
             assert (
                 len({held[gpu] for gpu in group})
                 == len(group)
-                == parallel.shared_by.get(axis, parallel.replicas) // size
+                == parallel.shared_by.get(axis, parallel.shared_by["dp"]) // size
             )
             assert len({place_of[gpu] for gpu in group}) == 1
 

@@ -33,7 +33,11 @@ CASES = {
     "both directions": ("layout.schedule=dualpipe", "layout.pp=4", "workload.model.layers=8"),
     "shard group": ("layout.shard_group=2", "layout.zero=2"),
 }
-MOE_CASES = {"mixture": ("layout.ep=4",), "mixture, fsdp": ("layout.ep=4", "layout.zero=3", "layout.shard_group=2")}
+MOE_CASES = {
+    "mixture": ("layout.ep=4",),
+    "mixture, fsdp": ("layout.ep=4", "layout.zero=3", "layout.shard_group=2"),
+    "mixture, cut experts": ("layout.ep=2", "layout.etp=2"),
+}
 EVERY = [*CASES, *MOE_CASES]
 
 

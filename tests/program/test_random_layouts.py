@@ -45,6 +45,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     model = draw(st.sampled_from(["llama2-7b", "mixtral-8x7b"]))
     if model == "mixtral-8x7b":
         chosen["layout.ep"] = draw(st.sampled_from([1, 2, 4]))
+        chosen["layout.etp"] = draw(st.sampled_from(["null", "null", 1, 2, 4]))
     cluster = draw(st.sampled_from(["2x-hgx-h100", "1x-8x4090"]))
     changes = (f"{key}={value}" for key, value in chosen.items())
     return small(*changes, model=model, cluster=cluster, layers=8)

@@ -25,6 +25,10 @@ def step(*overrides: str) -> StepReport:
         ("layout.tp=1",),
         ("layout.recompute=full",),
         ("layout.dispatcher=deepep", "layout.ep=8"),
+        ("layout.ep=2", "layout.etp=2"),
+        ("layout.ep=2", "layout.etp=4", "layout.recompute=full"),
+        ("layout.ep=2", "layout.etp=2", "layout.tp=4"),
+        ("layout.ep=4", "layout.etp=2", "layout.tp=1", "layout.dispatcher=deepep"),
     ],
 )
 def test_two_copies_take_as_long_as_every_gpu(overrides: tuple[str, ...]) -> None:
@@ -33,7 +37,9 @@ def test_two_copies_take_as_long_as_every_gpu(overrides: tuple[str, ...]) -> Non
     assert all_of_them.timeline.program.ranks == 16
     assert all_of_them.time_s == pytest.approx(two.time_s, rel=1e-9)
     assert max(all_of_them.memory.peak_bytes) == pytest.approx(max(two.memory.peak_bytes), rel=1e-9)
-    for bucket in ("useful", "kernel_inefficiency", "non_matmul", "optimizer", "exposed_ep"):
+    # An exchange of cut experts waits for several dispatches that end together: any of them may be blamed.
+    blamed = () if any("etp" in change for change in overrides) else ("exposed_ep",)
+    for bucket in ("useful", "kernel_inefficiency", "non_matmul", "optimizer", *blamed):
         assert all_of_them.waterfall[bucket] == pytest.approx(two.waterfall[bucket], rel=1e-3, abs=1e-6), bucket
 
 
@@ -71,8 +77,9 @@ def test_a_capacity_bounds_what_the_busiest_takes() -> None:
     assert roomy.time_s > step().time_s
 
 
-def test_both_engines_agree_on_uneven_experts() -> None:
-    program = plan_step(small("layout.ep=4", NATURAL, model="mixtral-8x7b")).program
+@pytest.mark.parametrize("cut", [("layout.ep=4",), ("layout.ep=4", "layout.etp=2"), ("layout.ep=2", "fold=false")])
+def test_both_engines_agree_on_uneven_experts(cut: tuple[str, ...]) -> None:
+    program = plan_step(small(NATURAL, *cut, model="mixtral-8x7b")).program
     reference, fast = des.simulate(program), compiled.simulate(program)
     np.testing.assert_allclose(fast.end_s, reference.end_s, rtol=0, atol=1e-9 * reference.makespan_s)
 
