@@ -242,7 +242,7 @@ def _tail(books: Books, rank: int, free_s: float, makespan_s: float) -> int:
 def _blame(books: Books, rank: int, op: int, low: float, high: float) -> int:
     """Explain why ``op``, which starts at ``high``, could not start from ``low`` on."""
     while high > low:
-        cause, released = _cause(books, op)
+        cause, released = _cause(books, rank, op)
         if cause < 0:
             return op
         if released > books.end_s[cause]:  # the lag of a dependency: latency on the wire
@@ -259,18 +259,31 @@ def _blame(books: Books, rank: int, op: int, low: float, high: float) -> int:
 
 
 @jit_in_place
-def _cause(books: Books, op: int) -> tuple[int, float]:
-    """The condition of ``op`` that was met last: (operation, when it released ``op``)."""
+def _cause(books: Books, rank: int, op: int) -> tuple[int, float]:
+    """The condition of ``op`` that was met last: (operation, when it released ``op``).
+
+    Of several at one instant, as of ranks in step, one that ``rank`` itself took part in.
+    """
     cause, released = -1, -1.0
     for k in range(books.dep_ptr[op], books.dep_ptr[op + 1]):
         time_s = books.end_s[books.dep[k]] + books.lag_s[k]
-        if time_s > released:
+        if time_s > released or _nearer(books, rank, books.dep[k], time_s, cause, released):
             cause, released = books.dep[k], time_s
     for k in range(books.op_ptr[op], books.op_ptr[op + 1]):
         other = books.before[k]
-        if other >= 0 and books.end_s[other] > released:
-            cause, released = other, books.end_s[other]
+        if other >= 0:
+            time_s = books.end_s[other]
+            if time_s > released or _nearer(books, rank, other, time_s, cause, released):
+                cause, released = other, time_s
     return int(cause), float(released)
+
+
+@jit_in_place
+def _nearer(books: Books, rank: int, other: int, time_s: float, cause: int, released: float) -> bool:
+    """Whether ``other`` released an operation at the same instant as ``cause``, and is alone on ``rank`` of the two."""
+    if cause < 0 or time_s < released - 1e-12 * max(1.0, released):
+        return False
+    return _stream(books, other, rank) >= 0 and _stream(books, cause, rank) < 0
 
 
 @jit_in_place

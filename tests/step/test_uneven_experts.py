@@ -88,6 +88,7 @@ def test_every_gpu_of_an_even_step_gives_the_folded_result() -> None:
     folded, every = step(), step("fold=false")
     assert every.timeline.program.ranks == 16
     assert every.time_s == pytest.approx(folded.time_s, rel=1e-9)
+    assert every.waterfall == pytest.approx(folded.waterfall, abs=1e-9)
     assert every.memory.peak_bytes == pytest.approx(folded.memory.peak_bytes)
 
 
