@@ -1,9 +1,10 @@
 """The reference engine: SimPy processes for GPUs, the network and the clock.
 
 Every GPU of the Program is a process that starts the kernels of its compute and host lanes; one network process
-starts all transfers and, whenever anything began or ended, asks :mod:`simtrain.engines.rates` for the rates of what
-that touches; the clock process wakes them at each instant.  At one instant all due operations finish first (chains of
-zero length included), then ready ones start, then rates are set.  Ends within 1e-12 * max(1, t) are one instant.
+starts all transfers and, whenever something began or ended that touches a transfer, asks
+:mod:`simtrain.engines.rates` for the rates of what that touches; the clock process wakes them at each instant.  At one
+instant all due operations finish first (chains of zero length included), then ready ones start, then rates are set.
+Ends within 1e-12 * max(1, t) are one instant.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from typing import Any
 import numpy as np
 import simpy
 
-from simtrain.engines.network import CHANGED, prepare
+from simtrain.engines.network import CHANGED, TRANSFER, prepare
 from simtrain.engines.rates import settle
 from simtrain.engines.waits import deadlock
+from simtrain.jit import available
 from simtrain.program.program import STREAMS, Program, Stream
 from simtrain.program.timeline import Timeline
 
@@ -83,11 +85,13 @@ class _Run:
         self._finish(self._open_lanes())
         while True:
             awake, self.awake = self.awake, []
-            for starter in awake:
-                starter.wake.succeed()
-            if awake or self.network.anything:
+            if awake:
+                for gpu in awake:
+                    gpu.wake.succeed()
+                yield env.timeout(0)  # every GPU has started its kernels once this is over
+            if self.network.anything:
                 self.network.wake.succeed()  # the last to be woken: it sets the rates of what has started
-            yield env.timeout(0)  # every starter has run once this is over
+                yield env.timeout(0)
             if not due:
                 return
             yield env.timeout(due[0][0] - env.now)
@@ -194,21 +198,32 @@ class _Gpu(_Starter):
 
 
 class _Network(_Starter):
-    """Owns everything under way: starts transfers, and sets all rates whenever something began or ended."""
+    """Owns everything under way: starts transfers, and sets rates whenever something began or ended beside a transfer.
+
+    A kernel on GPUs without transfers that hold SMs runs at rate 1 and changes no other rate; the rates learn of it
+    only before the next transfer comes or goes.
+    """
 
     def __init__(self, run: _Run, program: Program) -> None:
         super().__init__(run)
+        net = prepare(program)
         self.coupled = program.coupled
-        self.net = prepare(program)
+        self.net = net.plain() if program.coupled and not available() else net
+        self.ranks = [{lane // STREAMS for lane in lanes} for lanes in run.op_lanes]
+        self.holds: list[bool] = (net.ops["sms"] > 0.0).tolist()
+        self.kernel: list[bool] = (net.ops["kind"] != TRANSFER).tolist()
+        self.transfers = [0] * program.ranks  # that hold SMs of each rank
         self.new: list[int] = []
         self.over: list[int] = []
+        self.quietly_new: dict[int, None] = {}
+        self.quietly_over: list[int] = []
 
     def call(self) -> None:
         """The clock wakes the network by itself."""
 
     @property
     def anything(self) -> bool:
-        """Whether there is anything to do at this instant, beside what GPUs may start."""
+        """Whether there is anything to do at this instant."""
         return bool(self.ready or self.new or self.over)
 
     def start(self, ready: list[int]) -> None:
@@ -219,7 +234,8 @@ class _Network(_Starter):
                 state.alarm(op, now + state.latency_s[op])
             else:
                 self.begun(op, now)
-        self._set_rates(now)
+        if self.new or self.over:
+            self._set_rates(now)
 
     def arrived(self, op: int) -> None:
         """The latency of a transfer is over."""
@@ -227,26 +243,49 @@ class _Network(_Starter):
 
     def begun(self, op: int, since: float) -> None:
         """An operation is under way; its work counts from ``since`` on."""
-        self.state.working[op] = (since, self.state.work_s[op], 0.0)
-        self.new.append(op)
+        state = self.state
+        if self._alone(op):
+            state.working[op] = (since, state.work_s[op], 1.0)
+            state.alarm(op, since + state.work_s[op])
+            self.quietly_new[op] = None
+        else:
+            state.working[op] = (since, state.work_s[op], 0.0)
+            self._hold(op, 1)
+            self.new.append(op)
 
     def ended(self, op: int) -> None:
         """An operation that was under way is over."""
-        self.over.append(op)
+        if op in self.quietly_new:
+            del self.quietly_new[op]
+        elif self._alone(op):
+            self.quietly_over.append(op)
+        else:
+            self._hold(op, -1)
+            self.over.append(op)
+
+    def _alone(self, op: int) -> bool:
+        """Whether an operation changes no other rate as it comes or goes, and runs at rate 1 itself."""
+        if not self.coupled:
+            return True
+        return self.kernel[op] and not any(self.transfers[rank] for rank in self.ranks[op])
+
+    def _hold(self, op: int, change: int) -> None:
+        if self.holds[op]:
+            for rank in self.ranks[op]:
+                self.transfers[rank] += change
 
     def _set_rates(self, now: float) -> None:
-        state = self.state
-        new, over, self.new, self.over = self.new, self.over, [], []
-        if not self.coupled:
-            for op in new:
-                since, work, _ = state.working[op]
-                state.working[op] = (since, work, 1.0)
-                state.alarm(op, since + work)
-            return
-        count = settle(self.net, np.array(new, dtype=np.int32), np.array(over, dtype=np.int32))
-        changed = self.net.lanes[self.net.lists[CHANGED, 1 : count + 1]]
-        for op, rate in zip(changed["op"].tolist(), changed["rate"].tolist(), strict=True):
+        state, net = self.state, self.net
+        new = np.array([*self.quietly_new, *self.new], dtype=np.int32)
+        over = np.array([*self.quietly_over, *self.over], dtype=np.int32)
+        for told in (self.quietly_new, self.new, self.quietly_over, self.over):
+            told.clear()
+        for i in range(settle(net, new, over)):
+            lane = net.lanes[net.lists[CHANGED][i + 1]]
+            op, rate = int(lane["op"]), float(lane["rate"])
             since, work, old = state.working[op]
+            if rate == old:
+                continue
             if now > since:
                 since, work = now, work - (now - since) * old
             state.working[op] = (since, work, rate)

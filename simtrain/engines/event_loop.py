@@ -108,18 +108,18 @@ def _loop(net: Network, state: _State) -> None:
         if state.lanes[lane]["head"] < state.lanes[lane]["last"]:
             _release(state, state.fifo[state.lanes[lane]["head"]], now)
     while True:
-        while lists[_FINISHING, 0]:
-            lists[_FINISHING, 0] -= 1
-            _finish(net, state, lists[_FINISHING, lists[_FINISHING, 0] + 1], now)
-        for i in range(1, lists[_READY, 0] + 1):
-            _start(net, state, lists[_READY, i], now)
-        lists[_READY, 0] = 0
+        while lists[_FINISHING][0]:
+            lists[_FINISHING][0] -= 1
+            _finish(net, state, lists[_FINISHING][lists[_FINISHING][0] + 1], now)
+        for i in range(1, lists[_READY][0] + 1):
+            _start(net, state, lists[_READY][i], now)
+        lists[_READY][0] = 0
         _set_rates(net, state, now)
-        if lists[_HEAP, 0] == 0:
+        if lists[_HEAP][0] == 0:
             return
         now = state.heap[0]["key"]
         horizon = now + INSTANT * max(1.0, now)
-        while lists[_HEAP, 0] and state.heap[0]["key"] <= horizon:
+        while lists[_HEAP][0] and state.heap[0]["key"] <= horizon:
             _due(net, state, _pop(state), now)
 
 
@@ -188,7 +188,7 @@ def _due(net: Network, state: _State, item: int, now: float) -> None:
 @jit_in_place
 def _set_rates(net: Network, state: _State, now: float) -> None:
     for i in range(1, update(net) + 1):
-        home = net.lists[CHANGED, i]
+        home = net.lists[CHANGED][i]
         lane = state.lanes[home]
         if now > lane["since"]:
             lane["left"] -= (now - lane["since"]) * lane["rate"]
@@ -202,8 +202,8 @@ def _put(state: _State, item: int, time_s: float) -> None:
     """Put an item on the heap at a time, or move it there."""
     position = state.lanes[item]["place"] if item < len(state.lanes) else -1
     if position < 0:
-        position = state.lists[_HEAP, 0]
-        state.lists[_HEAP, 0] += 1
+        position = state.lists[_HEAP][0]
+        state.lists[_HEAP][0] += 1
     while position:
         above = (position - 1) // 2
         if state.heap[above]["key"] <= time_s:
@@ -216,10 +216,10 @@ def _put(state: _State, item: int, time_s: float) -> None:
 @jit_in_place
 def _pop(state: _State) -> int:
     """Take the earliest item off the heap."""
-    first, size = state.heap[0]["item"], state.lists[_HEAP, 0] - 1
+    first, size = state.heap[0]["item"], state.lists[_HEAP][0] - 1
     if first < len(state.lanes):
         state.lanes[first]["place"] = -1
-    state.lists[_HEAP, 0] = size
+    state.lists[_HEAP][0] = size
     if size:
         _sink(state, state.heap[size]["item"], state.heap[size]["key"], 0)
     return int(first)
@@ -228,7 +228,7 @@ def _pop(state: _State) -> int:
 @jit_in_place
 def _sink(state: _State, item: int, time_s: float, position: int) -> None:
     """Place an item at a position, or below it where earlier ones must come first."""
-    size = state.lists[_HEAP, 0]
+    size = state.lists[_HEAP][0]
     while 2 * position + 1 < size:
         below = 2 * position + 1
         if below + 1 < size and state.heap[below + 1]["key"] < state.heap[below]["key"]:

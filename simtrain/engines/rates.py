@@ -52,7 +52,7 @@ def settle(net: Network, begun: Ints, ended: Ints) -> int:
         ended: operations that were at work and are over.
 
     Returns:
-        How many homes follow in ``net.lists[CHANGED, 1:]`` whose rate is new.
+        How many homes follow in ``net.lists[CHANGED][1:]`` whose rate is new.
     """
     for op in ended:
         leave(net, op)
@@ -103,8 +103,8 @@ def _count(net: Network, op: int, kernels: int, transfers: int) -> None:
         rank = net.ranks[net.op_lanes[k] // STREAMS]
         rank["kernels"] += kernels
         rank["transfers"] += transfers
-        if rank["mark"] != net.lists[EPOCH, 0]:
-            rank["mark"] = net.lists[EPOCH, 0]
+        if rank["mark"] != net.lists[EPOCH][0]:
+            rank["mark"] = net.lists[EPOCH][0]
             add(net.lists, RANKS, net.op_lanes[k] // STREAMS)
 
 
@@ -150,8 +150,8 @@ def _unlink(edges: Records, nodes: Records, lists: Ints, node: int) -> None:
         nodes[before]["after"] = after
     if after >= 0:
         nodes[after]["before"] = before
-    if edges[edge]["full"] and edges[edge]["left"] != lists[EPOCH, 0]:
-        edges[edge]["left"] = lists[EPOCH, 0]
+    if edges[edge]["full"] and edges[edge]["left"] != lists[EPOCH][0]:
+        edges[edge]["left"] = lists[EPOCH][0]
         add(lists, LEFT, edge)
 
 
@@ -159,14 +159,14 @@ def _unlink(edges: Records, nodes: Records, lists: Ints, node: int) -> None:
 def update(net: Network) -> int:
     """Rates after operations entered and left; the homes whose rate is new are in ``net.lists[CHANGED]``."""
     lists = net.lists
-    lists[CHANGED, 0] = 0
-    for i in range(1, lists[RANKS, 0] + 1):
-        _look_at_rank(net, lists[RANKS, i])
+    lists[CHANGED][0] = 0
+    for i in range(1, lists[RANKS][0] + 1):
+        _look_at_rank(net, lists[RANKS][i])
     _kernel_rates(net)
     _transfer_rates(net)
-    lists[RANKS, 0] = lists[BEGUN, 0] = lists[STIRRED, 0] = lists[LEFT, 0] = lists[REACHED, 0] = lists[FULL, 0] = 0
-    lists[EPOCH, 0] += 1
-    return int(lists[CHANGED, 0])
+    lists[RANKS][0] = lists[BEGUN][0] = lists[STIRRED][0] = lists[LEFT][0] = lists[REACHED][0] = lists[FULL][0] = 0
+    lists[EPOCH][0] += 1
+    return int(lists[CHANGED][0])
 
 
 @jit_in_place
@@ -211,11 +211,11 @@ def _first_there(lanes: Records, rank: int, at: int) -> bool:
 def _kernel_rates(net: Network) -> None:
     """Rates of kernels that began, and of those on ranks where the SMs held by transfers have changed."""
     lists, lanes = net.lists, net.lanes
-    for i in range(1, lists[BEGUN, 0] + 1):
-        _set_kernel(net, lists[BEGUN, i])
-    for i in range(1, lists[STIRRED, 0] + 1):
-        home = lanes[lists[STIRRED, i] * STREAMS]["home"]
-        if home >= 0 and net.ops[lanes[home]["op"]]["kind"] == KERNEL and lanes[home]["mark"] != lists[EPOCH, 0]:
+    for i in range(1, lists[BEGUN][0] + 1):
+        _set_kernel(net, lists[BEGUN][i])
+    for i in range(1, lists[STIRRED][0] + 1):
+        home = lanes[lists[STIRRED][i] * STREAMS]["home"]
+        if home >= 0 and net.ops[lanes[home]["op"]]["kind"] == KERNEL and lanes[home]["mark"] != lists[EPOCH][0]:
             _set_kernel(net, home)
 
 
@@ -224,7 +224,7 @@ def _set_kernel(net: Network, home: int) -> None:
     """A kernel on several GPUs keeps the pace of the slowest."""
     lane = net.lanes[home]
     op, rate = lane["op"], 1.0
-    lane["mark"] = net.lists[EPOCH, 0]
+    lane["mark"] = net.lists[EPOCH][0]
     if net.ops[op]["kind"] == KERNEL:
         for k in range(net.ops[op]["lane"], net.ops[op + 1]["lane"]):
             held = net.ranks[net.op_lanes[k] // STREAMS]["held"]
@@ -248,29 +248,29 @@ def _slowed(sharing: tuple[float, float, float], grid: int, held: float) -> floa
 def _transfer_rates(net: Network) -> None:
     """Max-min shares of every transfer that a change can reach over full links."""
     lists, lanes = net.lists, net.lanes
-    for i in range(1, lists[LEFT, 0] + 1):
-        _look_at_edge(net, lists[LEFT, i])
+    for i in range(1, lists[LEFT][0] + 1):
+        _look_at_edge(net, lists[LEFT][i])
     i = 0
-    while i < lists[REACHED, 0]:  # the list grows meanwhile
+    while i < lists[REACHED][0]:  # the list grows meanwhile
         i += 1
-        lane = lanes[lists[REACHED, i]]
+        lane = lanes[lists[REACHED][i]]
         lane["fresh"] = -1.0
         for node in range(lane["node"], lane["node"] + lane["length"]):
             _look_at_edge(net, net.nodes[node]["edge"])
-    if lists[FULL, 0]:
+    if lists[FULL][0]:
         _fill(net)
-    for i in range(1, lists[REACHED, 0] + 1):
-        lane = lanes[lists[REACHED, i]]
-        _set_rate(lanes, lists, lists[REACHED, i], lane["fresh"] if lists[FULL, 0] else lane["cap"])
+    for i in range(1, lists[REACHED][0] + 1):
+        lane = lanes[lists[REACHED][i]]
+        _set_rate(lanes, lists, lists[REACHED][i], lane["fresh"] if lists[FULL][0] else lane["cap"])
 
 
 @jit_in_place
 def _look_at_edge(net: Network, number: int) -> None:
     """Once an instant: whether an edge is full. If it is or was, a change reaches everybody on it."""
     edge = net.edges[number]
-    if edge["mark"] == net.lists[EPOCH, 0]:
+    if edge["mark"] == net.lists[EPOCH][0]:
         return
-    edge["mark"] = net.lists[EPOCH, 0]
+    edge["mark"] = net.lists[EPOCH][0]
     demand = 0.0  # in shares of its capacity, if nobody had to share
     node = edge["head"]
     while node >= 0:
@@ -292,25 +292,25 @@ def _look_at_edge(net: Network, number: int) -> None:
 def _fill(net: Network) -> None:
     """Progressive filling of the full edges by the transfers that were reached; results in ``fresh``."""
     lists, lanes = net.lists, net.lanes
-    left = lists[REACHED, 0]
+    left = lists[REACHED][0]
     while left > 0:
         level = np.inf
-        for i in range(1, lists[FULL, 0] + 1):
-            level = min(level, _level(net, lists[FULL, i]))
+        for i in range(1, lists[FULL][0] + 1):
+            level = min(level, _level(net, lists[FULL][i]))
         before = left
-        for i in range(1, lists[REACHED, 0] + 1):  # as fast as alone below that level stays so: links only get emptier
-            lane = lanes[lists[REACHED, i]]
+        for i in range(1, lists[REACHED][0] + 1):  # as fast as alone below that level stays so: links only get emptier
+            lane = lanes[lists[REACHED][i]]
             if lane["fresh"] < 0.0 and (
                 level == np.inf or lane["length"] == 0 or lane["cap"] <= level * lane["weight"]
             ):
-                _fix(net, lists[REACHED, i], lane["cap"])
+                _fix(net, lists[REACHED][i], lane["cap"])
                 left -= 1
         if left < before:
             continue
-        for i in range(1, lists[FULL, 0] + 1):
-            if _level(net, lists[FULL, i]) > level * (1.0 + _FULL):
+        for i in range(1, lists[FULL][0] + 1):
+            if _level(net, lists[FULL][i]) > level * (1.0 + _FULL):
                 continue
-            node = net.edges[lists[FULL, i]]["head"]
+            node = net.edges[lists[FULL][i]]["head"]
             while node >= 0:
                 home = net.nodes[node]["home"]
                 if lanes[home]["fresh"] < 0.0:
@@ -350,8 +350,8 @@ def _level(net: Network, number: int) -> float:
 @jit_in_place
 def _reach(lanes: Records, lists: Ints, home: int) -> None:
     """Work out a transfer's rate again."""
-    if lanes[home]["mark"] != lists[EPOCH, 0]:
-        lanes[home]["mark"] = lists[EPOCH, 0]
+    if lanes[home]["mark"] != lists[EPOCH][0]:
+        lanes[home]["mark"] = lists[EPOCH][0]
         add(lists, REACHED, home)
 
 
@@ -365,5 +365,5 @@ def _set_rate(lanes: Records, lists: Ints, home: int, rate: float) -> None:
 @jit_in_place
 def add(lists: Ints, row: int, value: int) -> None:
     """Append to a list: its length stands first."""
-    lists[row, 0] += 1
-    lists[row, lists[row, 0]] = value
+    lists[row][0] += 1
+    lists[row][lists[row][0]] = value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import textwrap
@@ -149,6 +150,26 @@ def test_without_numba_every_schedule_is_ordered_and_run_by_the_reference_engine
     small = {name: small_order(name, 2, 4 if name.startswith("dualpipe") else 2) for name in schedules.names()}
     expected = [f"{name} des {simulate(Pipeline(order).program(), 'des').makespan_s}" for name, order in small.items()]
     assert done.stdout.splitlines() == expected
+
+
+def test_without_numba_shared_links_give_the_same_times() -> None:
+    code = """
+        from simtrain.engines import des
+        from simtrain.program.builder import ProgramBuilder
+        from simtrain.program.program import Sharing, Stream
+        builder = ProgramBuilder(2)
+        for i in range(12):
+            builder.op("kernel", [(i % 2, Stream.COMPUTE)], 0.5, latency_s=0.125)
+            builder.op("transfer", [(i % 2, Stream.EP)], 0.75, sms=0.25, flows=[(0, 0.5), (1 + i % 2, 1.0)])
+            builder.op("other", [(i % 2, Stream.DP)], 1.0, flows=[(0, 0.75)])
+        print(des.simulate(builder.build(sharing=Sharing(132, 0.97, 0.73))).end_s.tolist())
+    """
+    with_numba = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=300, check=True, cwd=ROOT
+    )
+    alone = without_numba(code)
+    assert alone.returncode == 0, alone.stderr
+    assert json.loads(alone.stdout) == pytest.approx(json.loads(with_numba.stdout), rel=1e-12)
 
 
 def test_without_numba_the_command_line_says_so() -> None:

@@ -111,6 +111,16 @@ def test_kernels_that_slow_transfers_free_what_these_leave_of_a_link(flows: list
         np.testing.assert_allclose(net.lanes["rate"][C::STREAMS][kernels], held)
 
 
+@given(FLOWS, st.sets(st.integers(0, 8)))
+@settings(max_examples=60, deadline=None)
+def test_rates_are_the_same_without_numba(flows: list[Flow], over: set[int]) -> None:
+    compiled, plain = prepare(transfers(flows)), prepare(transfers(flows)).plain()
+    begun, ended = np.arange(len(flows), dtype=np.int32), np.array(sorted(over & set(range(len(flows)))), np.int32)
+    for change in ((begun, ended[:0]), (begun[:0], ended)):
+        assert settle(compiled, *change) == settle.plain(plain, *change)
+        assert rates(compiled).tolist() == [lane["rate"] for lane in plain.lanes[TP::STREAMS]]
+
+
 @given(FLOWS, st.data())
 @settings(max_examples=60, deadline=None)
 def test_work_is_conserved_on_every_edge(flows: list[Flow], data: st.DataObject) -> None:
