@@ -30,7 +30,8 @@ def test_files_are_found_from_another_folder(folder, tmp_path) -> None:
     own = (folder / "small.yaml").read_text().replace("cluster: 2x-hgx-h100", "cluster: ./cluster.yaml")
     (parts / "own.yaml").write_text(own)
     done = run("run", "../parts/own.yaml", "--json", cwd=elsewhere)
-    assert (done.returncode, done.stderr) == (0, "")
+    said = [line for line in done.stderr.splitlines() if "compiling its fast loops" not in line]  # the first run ever
+    assert (done.returncode, said) == (0, [])
     assert json.loads(done.stdout)["scenario"]["name"] == "own"
     refused = run("run", str(parts / "own.yaml"), "--set", "layout.dp=3", cwd=elsewhere)
     assert refused.returncode == 2
