@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import simtrain as st
 from simtrain.cluster.build import build
-from simtrain.engines import des
+from simtrain.engines import compiled, des
 from simtrain.scenario.load import load_cluster
 from simtrain.step.simulate import plan_step, report_step
 
@@ -60,6 +60,7 @@ def main() -> None:
     plan_s, plan = best(lambda: plan_step(scenario))
     program = plan.lowered.program
     engine_s, timeline = best(lambda: des.simulate(program))
+    compiled_s, _ = best(lambda: compiled.simulate(program))
     report_s, step = best(lambda: report_step(plan, timeline))
     cluster = load_cluster("256x-hgx-h100")
     build_s, topology = best(lambda: build(cluster))
@@ -70,6 +71,7 @@ def main() -> None:
     print(f"{'part':28}{'seconds':>10}{'share':>8}{'operations/s':>15}")
     for name, seconds in (("plan (price and lower)", plan_s), ("SimPy engine", engine_s), ("report", report_s)):
         print(f"{name:28}{seconds:10.3f}{seconds / total_s:8.0%}{n / seconds:15,.0f}")
+    print(f"{'compiled engine instead':28}{compiled_s:10.3f}{'':8}{n / compiled_s:15,.0f}")
     print(f"{'together':28}{total_s:10.3f}{1:8.0%}{n / total_s:15,.0f}")
     print(f"first call in this process: load {load_s:.3f} s, step {whole_s:.2f} s, {_against(whole_s, WHOLE_TARGET_S)}")
     print(f"simulated step {step.time_s:.3f} s: simulated {step.time_s / total_s:.2f} times as fast as it would run")

@@ -46,13 +46,23 @@ class Jitted(Generic[Parameters, Result]):
     @cached_property
     def compiled(self) -> Callable[Parameters, Result]:
         """The function as numba compiles it; without numba, :attr:`plain`."""
+        return self._compile("compiled")
+
+    @cached_property
+    def inner(self) -> Callable[Parameters, Result]:
+        """The function as other compiled code calls it: without a way in from Python, which takes long to compile."""
+        return self._compile("inner", no_cpython_wrapper=True)
+
+    def _compile(self, form: str, **options: bool) -> Callable[Parameters, Result]:
         try:
             numba: Any = import_module("numba")
         except ImportError:
             return self.plain
         _announce_compiling()
-        function = self._with_callees("compiled")
-        options = _UNCOUNTED if self._in_place and hasattr(numba.core.options.DefaultOptions, *_UNCOUNTED) else {}
+        function = self._with_callees(form)
+        options["no_cfunc_wrapper"] = True
+        if self._in_place and hasattr(numba.core.options.DefaultOptions, *_UNCOUNTED):
+            options |= _UNCOUNTED
         try:
             compiled = numba.njit(cache=True, **options)(function)
         except RuntimeError:  # neither the package nor the user's cache folder can be written
@@ -61,10 +71,11 @@ class Jitted(Generic[Parameters, Result]):
 
     def _with_callees(self, form: str) -> Callable[Parameters, Result]:
         source: Any = self._function
-        bound = source.__globals__ | {name: getattr(callee, form) for name, callee in self._callees.items()}
+        called = "plain" if form == "plain" else "inner"
+        bound = source.__globals__ | {name: getattr(callee, called) for name, callee in self._callees.items()}
         copy: Any = FunctionType(source.__code__, bound, source.__name__, source.__defaults__, source.__closure__)
         copy.__kwdefaults__ = source.__kwdefaults__
-        copy.__qualname__ = f"{source.__qualname__}_{crc32(self._code):x}"
+        copy.__qualname__ = f"{source.__qualname__}_{form}_{crc32(self._code):x}"
         return cast("Callable[Parameters, Result]", copy)
 
     @property
@@ -91,8 +102,8 @@ def jit(function: Callable[Parameters, Result]) -> Jitted[Parameters, Result]:
 def jit_in_place(function: Callable[Parameters, Result]) -> Jitted[Parameters, Result]:
     """As :func:`jit`, for functions that create no array: they work in the arrays they are given.
 
-    numba counts references to every array that is read out of a tuple, in atomic operations; six of seven seconds of
-    the event loop went there.  Without its runtime it counts none, and refuses to compile what would create an array.
+    numba counts references to every array that is read out of a tuple, in atomic operations; six sevenths of the time
+    of the event loop went there.  Without its runtime it counts none, and refuses to compile what creates an array.
     """
     return Jitted(function, in_place=True)
 

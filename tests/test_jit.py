@@ -6,10 +6,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pytest
+from numba import TypingError
 
-from simtrain.jit import jit
+from simtrain.jit import jit, jit_in_place
 
 HALF = 0.5
 
@@ -31,6 +34,36 @@ def test_both_forms_agree_and_call_their_own_kind() -> None:
     assert halved_often(12.0, 3) == halved_often.plain(12.0, 3) == 1.5
     assert halved.plain.__globals__["halved"] is halved
     assert halved_often.plain.__globals__["halved"] is halved.plain
+
+
+class Pair(NamedTuple):
+    records: np.ndarray
+    numbers: np.ndarray
+
+
+@jit_in_place
+def add_to(pair: Pair, i: int) -> None:
+    pair.records[i]["sum"] += pair.numbers[i]
+
+
+@jit_in_place
+def add_all(pair: Pair) -> int:
+    for i in range(len(pair.numbers)):
+        add_to(pair, i)
+    return len(pair.numbers)
+
+
+@jit_in_place
+def create(size: int) -> float:
+    return np.zeros(size).sum()
+
+
+def test_work_in_place_is_the_same_in_both_forms_and_creates_no_array() -> None:
+    pair = Pair(np.zeros(3, dtype=[("sum", "f8"), ("other", "i4")]), np.arange(3.0))
+    assert add_all(pair) == add_all.plain(pair) == 3
+    assert pair.records["sum"].tolist() == [0.0, 2.0, 4.0]
+    with pytest.raises(TypingError, match="Failed in nopython mode"):
+        create(3)
 
 
 def test_without_numba_the_function_runs_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from simtrain.engines.network import (
     FULL,
     KERNEL,
     LEFT,
+    OTHER,
     RANKS,
     REACHED,
     STIRRED,
@@ -69,40 +70,39 @@ def enter(net: Network, op: int) -> None:
         net.lanes[net.op_lanes[k]]["home"] = home
     lane = net.lanes[home]
     lane["op"], lane["rate"], lane["sms"], lane["length"] = op, 0.0, net.ops[op]["sms"], 0
+    _count(net, op, 1)
     if kind == TRANSFER:
-        _count(net, op, 0, 1)
         _cross(net, op, home)
         _reach(net.lanes, net.lists, home)
     else:
-        if kind == KERNEL:
-            _count(net, op, 1, 0)
         add(net.lists, BEGUN, home)
 
 
 @jit_in_place
 def leave(net: Network, op: int) -> None:
     """An operation that was at work is over."""
-    kind, home = net.ops[op]["kind"], net.op_lanes[net.ops[op]["lane"]]
+    home = net.op_lanes[net.ops[op]["lane"]]
     for k in range(net.ops[op]["lane"], net.ops[op + 1]["lane"]):
         net.lanes[net.op_lanes[k]]["home"] = -1
-    if kind == KERNEL:
-        _count(net, op, -1, 0)
-    elif kind == TRANSFER:
-        _count(net, op, 0, -1)
+    _count(net, op, -1)
+    if net.ops[op]["kind"] == TRANSFER:
         first = net.lanes[home]["node"]
         for node in range(first, first + net.lanes[home]["length"]):
             _unlink(net.edges, net.nodes, net.lists, node)
 
 
 @jit_in_place
-def _count(net: Network, op: int, kernels: int, transfers: int) -> None:
+def _count(net: Network, op: int, change: int) -> None:
     """Count lanes of each rank on which kernels work, and transfers that hold SMs."""
-    if transfers != 0 and net.ops[op]["sms"] == 0.0:
+    kind = net.ops[op]["kind"]
+    if kind == OTHER or (kind == TRANSFER and net.ops[op]["sms"] == 0.0):
         return
     for k in range(net.ops[op]["lane"], net.ops[op + 1]["lane"]):
         rank = net.ranks[net.op_lanes[k] // STREAMS]
-        rank["kernels"] += kernels
-        rank["transfers"] += transfers
+        if kind == KERNEL:
+            rank["kernels"] += change
+        else:
+            rank["transfers"] += change
         if rank["mark"] != net.lists[EPOCH][0]:
             rank["mark"] = net.lists[EPOCH][0]
             add(net.lists, RANKS, net.op_lanes[k] // STREAMS)
