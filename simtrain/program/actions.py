@@ -138,7 +138,7 @@ class BlockMaker:
             after = [ends[-held]] if len(ends) >= held else []
             op = writer.add(gather, Phase.SEND, [writer.lane(Stream.DP_GATHER)], after, scope=gather.stream, half=half)
             if not after:
-                half.gathers.append((op, held - len(ends)))
+                half.gathers.append((writer.opening(op), held - len(ends)))
             found.append(op)
         return found
 

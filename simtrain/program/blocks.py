@@ -107,6 +107,7 @@ class BlockWriter:
     rows: list[tuple[float, ...]] = field(default_factory=list)
     lanes: list[list[int]] = field(default_factory=list)
     deps: list[tuple[int, int]] = field(default_factory=list)
+    _opening: dict[int, int] = field(default_factory=dict)
 
     def add(
         self,
@@ -120,9 +121,9 @@ class BlockWriter:
         half: Half | None = None,
     ) -> int:
         """Append an operation and return its place in the block; of an exchange in several phases, the last one's."""
-        priced = self.flows.local(priced, lanes[0] // STREAMS)
+        priced, first = self.flows.local(priced, lanes[0] // STREAMS), len(self.rows)
         name = self.names.setdefault(priced.name, len(self.names))
-        self.deps.extend((len(self.rows), dep) for dep in after if dep >= 0)
+        self.deps.extend((first, dep) for dep in after if dep >= 0)
         for number, (latency_s, work_s, flow) in enumerate(self.flows.parts(priced)):
             self.rows.append(
                 (
@@ -144,7 +145,12 @@ class BlockWriter:
                 )
             )
             self.lanes.append(list(lanes))
+        self._opening[len(self.rows) - 1] = first
         return len(self.rows) - 1
+
+    def opening(self, op: int) -> int:
+        """The first phase of the exchange whose last one is ``op``: what has to wait if the exchange does."""
+        return self._opening[op]
 
     def lane(self, stream: Stream, rank: int | None = None) -> int:
         """Lane number of a stream of this rank (or another)."""
@@ -172,7 +178,6 @@ class BlockWriter:
             half.named.clear()
         lane = [self.lane(_STREAM[priced.stream])]
         waits = [half.named[name] for name in priced.after if name in half.named] or half.ends
-        first = len(self.rows)  # an exchange in several phases is several operations
         op = self.add(
             priced,
             Phase.RECOMPUTE if priced.recompute else _PHASE[priced.part],
@@ -184,9 +189,9 @@ class BlockWriter:
         )
         half.ends = [*(other for other in half.ends if other not in waits and self.lanes[other] != lane), op]
         half.named[priced.name] = op
-        half.entry = first if half.entry < 0 else half.entry
+        half.entry = self.opening(op) if half.entry < 0 else half.entry
         half.last = half.layer_end[priced.layer] = op
-        half.layer_start.setdefault(priced.layer, first)
+        half.layer_start.setdefault(priced.layer, self.opening(op))
         return op
 
     def block(self) -> Block:

@@ -177,7 +177,8 @@ class _Lowering:
         for half, base in self._last_backwards(rank):
             for layer, end in half.layer_end.items():
                 due = base + end if self.layout.overlap_grad_reduce else self._last_compute(rank)
-                waits += [(op, due) for op in writer.reduce(self.step.reduce[half.stage].get(layer, ()))]
+                found = writer.reduce(self.step.reduce[half.stage].get(layer, ()))
+                waits += [(writer.opening(op), due) for op in found]
         if writer.rows:
             base = self._place(writer.block())
             for op, dep in waits:
@@ -191,14 +192,14 @@ class _Lowering:
     def _gather_parameters(self, rank: int) -> None:
         """The step begins with gathering the weights that the optimizer of the step before updated."""
         writer = BlockWriter(rank, self.maker.names, self.maker.flows)
-        first = []
-        for op, gather in self._parameter_gathers(rank):
-            writer.add(gather, Phase.SEND, [writer.lane(Stream.DP_GATHER)], scope=gather.stream)
-            first.append(op)
-        if first:
+        waits = [
+            (op, writer.add(gather, Phase.SEND, [writer.lane(Stream.DP_GATHER)], scope=gather.stream))
+            for op, gather in self._parameter_gathers(rank)
+        ]
+        if waits:
             base = self._place(writer.block())
-            for i, op in enumerate(first):
-                self._wait(op, base + i)
+            for op, gathered in waits:
+                self._wait(op, base + gathered)
 
     def _parameter_gathers(self, rank: int) -> Iterator[tuple[int, Priced]]:
         """Gathers of a rank's weights, in the order of its first forwards, and the operation that needs each."""
@@ -233,9 +234,10 @@ class _Lowering:
         for reduction, members in [*sums, (self.step.grad_norm, ranks)]:
             lanes = [writer.lane(Stream.DP, rank) for rank in members]
             op = writer.add(reduction, Phase.REDUCE, lanes, scope="all" if members is ranks else "local")
-            waits += [(op, self._last_compute(rank)) for rank in members]
+            waits += [(writer.opening(op), self._last_compute(rank)) for rank in members]
         if self.parallel.shard_group:
-            waits += [(op, self._last_on(writer.lane(Stream.DP_REPLICATE, rank))) for rank in ranks]
+            last = [self._last_on(writer.lane(Stream.DP_REPLICATE, rank)) for rank in ranks]
+            waits += [(writer.opening(op), before) for before in last]
         for rank in ranks:
             lanes = [writer.lane(Stream.COMPUTE, rank)]
             done = writer.add(self.step.optimizer[rank], Phase.OPTIMIZER, lanes, [op], bucket=Bucket.OPTIMIZER)

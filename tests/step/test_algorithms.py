@@ -15,6 +15,10 @@ from tests.small import small
 
 STAGED = ("layout.zero=0", "layout.tp=1", "layout.pp=1", "cluster.collectives.algorithms={all_reduce: hierarchical}")
 
+ONE_STAGE = ("layout.tp=1", "layout.pp=1")
+_EACH = ", ".join(f"{name}: hierarchical" for name in ("all_reduce", "all_gather", "reduce_scatter"))
+STAGES = f"cluster.collectives.algorithms={{{_EACH}}}"
+
 
 def plan_of(*overrides: str) -> Plan:
     return plan_step(small(*overrides))
@@ -46,6 +50,30 @@ def test_stages_run_alike_in_both_engines_folded_or_not() -> None:
     np.testing.assert_allclose(
         compiled.simulate(every.program).end_s, folded.end_s[every.source], rtol=0, atol=tolerance
     )
+
+
+@pytest.mark.parametrize("layout", [("layout.zero=0",), ("layout.zero=1",), ("layout.zero=1", "layout.shard_group=8")])
+@pytest.mark.parametrize("overlap", ["true", "false"])
+def test_no_stage_starts_before_what_the_exchange_waits_for(layout: tuple[str, ...], overlap: str) -> None:
+    plan = plan_of(*layout, "layout.grad_bucket=0", f"layout.overlap_grad_reduce={overlap}", STAGES, *ONE_STAGE)
+    program, timeline = plan.lowered.program, compiled.simulate(plan.lowered.program)
+    name = np.array(program.names)[program.name]
+    weights, reduced = program.phase == Phase.BACKWARD_WEIGHT, name == "gradient reduction"
+    for layer in set(program.layer[reduced].tolist()):
+        of_layer = program.layer == layer
+        assert timeline.start_s[reduced & of_layer].min() >= timeline.end_s[weights & of_layer].max()
+    assert timeline.start_s[name == "gradient norm"].min() >= timeline.end_s[weights].max()
+
+
+def test_a_forward_waits_for_all_stages_of_the_gather_of_its_weights() -> None:
+    plan = plan_of("layout.zero=1", "layout.grad_bucket=0", STAGES, *ONE_STAGE)
+    program, timeline = plan.lowered.program, compiled.simulate(plan.lowered.program)
+    gathers = np.array(program.names)[program.name] == "parameter gather"
+    assert gathers.sum() > len(set(program.layer[gathers].tolist()))
+    for layer in set(program.layer[gathers].tolist()):
+        forward = (program.phase == Phase.FORWARD) & (program.layer == layer)
+        gathered_s = timeline.end_s[gathers & (program.layer == layer)].max()
+        assert timeline.start_s[forward].min() >= gathered_s - 1e-12
 
 
 def test_where_the_algorithm_does_not_apply_the_usual_choice_stands() -> None:
