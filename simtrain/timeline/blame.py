@@ -262,28 +262,29 @@ def _blame(books: Books, rank: int, op: int, low: float, high: float) -> int:
 def _cause(books: Books, rank: int, op: int) -> tuple[int, float]:
     """The condition of ``op`` that was met last: (operation, when it released ``op``).
 
-    Of several at one instant, as of ranks in step, one that ``rank`` itself took part in.
+    Of several at one instant, as of ranks in step, one that ``rank`` itself took part in, and of those the first, so
+    that copies of a rank blame copies of the same operation.
     """
     cause, released = -1, -1.0
     for k in range(books.dep_ptr[op], books.dep_ptr[op + 1]):
         time_s = books.end_s[books.dep[k]] + books.lag_s[k]
-        if time_s > released or _nearer(books, rank, books.dep[k], time_s, cause, released):
+        if _met_after(books, rank, books.dep[k], time_s, cause, released):
             cause, released = books.dep[k], time_s
     for k in range(books.op_ptr[op], books.op_ptr[op + 1]):
         other = books.before[k]
-        if other >= 0:
-            time_s = books.end_s[other]
-            if time_s > released or _nearer(books, rank, other, time_s, cause, released):
-                cause, released = other, time_s
+        if other >= 0 and _met_after(books, rank, other, books.end_s[other], cause, released):
+            cause, released = other, books.end_s[other]
     return int(cause), float(released)
 
 
 @jit_in_place
-def _nearer(books: Books, rank: int, other: int, time_s: float, cause: int, released: float) -> bool:
-    """Whether ``other`` released an operation at the same instant as ``cause``, and is alone on ``rank`` of the two."""
-    if cause < 0 or time_s < released - 1e-12 * max(1.0, released):
-        return False
-    return _stream(books, other, rank) >= 0 and _stream(books, cause, rank) < 0
+def _met_after(books: Books, rank: int, other: int, time_s: float, cause: int, released: float) -> bool:
+    """Whether ``other`` is to blame rather than ``cause``: it was met later, or at the same instant and is nearer."""
+    same_s = 1e-12 * max(1.0, released)
+    if cause < 0 or abs(time_s - released) > same_s:
+        return time_s > released
+    here, there = _stream(books, other, rank) >= 0, _stream(books, cause, rank) >= 0
+    return here if here != there else other < cause
 
 
 @jit_in_place

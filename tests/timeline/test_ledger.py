@@ -199,3 +199,12 @@ def test_a_copy_counts_as_often_as_it_stands_for() -> None:
     assert ledger.gpu_seconds == 12.0 * 8
     assert ledger.buckets["bubble_warmup"] == 3 * 2.0 + 5 * 1.0
     assert ledger.buckets["bubble_cooldown"] == 3 * 1.0 + 5 * 2.0
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_of_own_causes_at_one_instant_the_first_is_blamed_however_they_are_listed(swap: bool) -> None:
+    b = ProgramBuilder(ranks=1)
+    summed = b.op("sum", [(0, TP)], 2.0, **COMM)
+    gathered = b.op("gather", [(0, DP)], 2.0, **COMM)
+    b.op("kernel", [(0, C)], 1.0, [gathered, summed] if swap else [summed, gathered])
+    assert nonzero(ledger_of(b)) == {"exposed_tp": 2.0, "non_matmul": 1.0}
