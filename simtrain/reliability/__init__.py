@@ -1,0 +1,1 @@
+"""Failures, checkpoints and what they leave of the time: closed forms, engines, traces."""
