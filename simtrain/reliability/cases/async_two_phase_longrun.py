@@ -1,0 +1,54 @@
+"""Asynchronous checkpoints in the long run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from simtrain.errors import UnsupportedError
+from simtrain.reliability import closed_form as formula
+from simtrain.reliability.cases.base import Answer, Case
+from simtrain.reliability.cases.params import Params
+
+__all__ = ["CASE"]
+
+
+@dataclass(frozen=True, slots=True)
+class AsyncLongrun(Case):
+    """Goodput, and work and stall lost per failure."""
+
+    kind: ClassVar[str] = "async_two_phase_longrun"
+    mtbf_s: float
+    segment_work_s: float
+    stall_s: float
+    persist_s: float
+    recovery_s: float
+    restarts: bool
+
+    @classmethod
+    def read(cls, params: Params) -> Self:
+        """See :class:`~simtrain.reliability.cases.base.Case`."""
+        if params.switch("persist_slows_training", False):
+            raise UnsupportedError(f"{params.where}.persist_slows_training = true is not simulated; allowed: false")
+        return cls(
+            params.positive("system_mtbf_s"),
+            params.positive("segment_work_s"),
+            params.not_negative("snapshot_stall_s"),
+            params.not_negative("persist_delay_s"),
+            params.not_negative("recovery_s"),
+            params.restarts("ignored"),
+        )
+
+    def closed_form(self) -> Answer:
+        """Exact in the limit of an endless run."""
+        goodput, lost_s = formula.async_goodput(
+            self.mtbf_s, self.segment_work_s, self.stall_s, self.persist_s, self._recovery_s()
+        )
+        return {"goodput": goodput, "mean_lost_work_and_stall_per_failure_s": lost_s}
+
+    def _recovery_s(self) -> float:
+        """Expected recovery; failures in it strike at the same rate, so that it takes M·(e^(R/M) − 1)."""
+        return formula.failure_mix([1 / self.mtbf_s], [self.recovery_s], restarts=self.restarts).recovery_s
+
+
+CASE = AsyncLongrun

@@ -1,0 +1,68 @@
+"""Several Poisson failure classes, each with its own recovery."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, Self
+
+from simtrain.reliability import closed_form as formula
+from simtrain.reliability.cases.base import Answer, Case
+from simtrain.reliability.cases.params import Params
+from simtrain.reliability.cases.segments import Segments
+
+__all__ = ["CASE"]
+
+
+class MixedClass(NamedTuple):
+    """``count`` components of one class."""
+
+    name: str
+    count: int
+    mtbf_s: float
+    recovery_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture(Case):
+    """Wall time, goodput, failures, and what the classes come to together."""
+
+    kind: ClassVar[str] = "failure_class_mixture"
+    classes: tuple[MixedClass, ...]
+    segments: Segments
+    restarts: bool
+
+    @classmethod
+    def read(cls, params: Params) -> Self:
+        """See :class:`~simtrain.reliability.cases.base.Case`."""
+        classes: list[MixedClass] = []
+        for each in params.each("classes"):
+            name = each.get("name", "a name")
+            if not isinstance(name, str) or name in [known.name for known in classes]:
+                raise each.error("name", "text that no other class has")
+            mtbf_s, recovery_s = each.positive("mtbf_s"), each.not_negative("recovery_s")
+            classes.append(MixedClass(name, each.count("count", 1), mtbf_s, recovery_s))
+        return cls(tuple(classes), Segments.read(params), params.restarts())
+
+    def mix(self) -> formula.FailureMix:
+        """The classes as one."""
+        rates = [each.count / each.mtbf_s for each in self.classes]
+        return formula.failure_mix(rates, [each.recovery_s for each in self.classes], restarts=self.restarts)
+
+    def formulas(self) -> Answer:
+        """MTBF of the system, shares of the classes, mean recovery of one failure."""
+        mix = self.mix()
+        shares = {each.name: share for each, share in zip(self.classes, mix.shares, strict=True)}
+        return {"system_mtbf_s": mix.mtbf_s, "mean_recovery_s": mix.mean_recovery_s, "class_shares": shares}
+
+    def closed_form(self) -> Answer:
+        """Only the mean of what follows a failure matters."""
+        mix = self.mix()
+        run = self.segments.blocking(mix.mtbf_s, mix.recovery_s, restarts=False)
+        return {
+            "mean_wall_s": run.mean_wall_s,
+            "goodput": run.goodput,
+            "expected_failures": run.expected_failures * mix.strikes,
+        }
+
+
+CASE = Mixture
