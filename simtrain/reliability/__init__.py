@@ -1,1 +1,1 @@
-"""Failures, checkpoints and what they leave of the time: closed forms, engines, traces."""
+"""Reliability: a Job of failures, recoveries and checkpoints goes in, a RunResult comes out."""
