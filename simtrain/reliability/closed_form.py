@@ -32,6 +32,8 @@ __all__ = [
 ]
 
 _MOST_TERMS = 100_000_000
+_LEAST = 1e-100
+"""Chance below which something counts as never happening."""
 
 
 def segments_of(work_s: float, segment_work_s: float) -> tuple[int, float]:
@@ -75,6 +77,9 @@ def blocking(
     Args:
         mtbf_s: of the whole system; infinite: nothing fails.
         checkpoint_last: whether the checkpoint is also written after the last segment.
+
+    Raises:
+        UnsupportedError: a segment is never done.
     """
     whole, rest = segments_of(work_s, segment_work_s)
     lengths = [(whole, segment_work_s + checkpoint_s)] + ([(1, rest + checkpoint_s)] if rest else [])
@@ -107,8 +112,22 @@ def _segment(mtbf_s: float, length_s: float, recovery_s: float, *, restarts: boo
 
 def _failed_tries(mtbf_s: float, length_s: float) -> tuple[float, float]:
     """Mean and variance of the geometric number of failures before ``length_s`` passes without one."""
-    mean = math.expm1(length_s / mtbf_s)
+    mean = _expm1(length_s, mtbf_s)
     return mean, mean * (mean + 1)
+
+
+def _expm1(length_s: float, mtbf_s: float) -> float:
+    """e^(length/M) − 1, failures before ``length_s`` passes without one."""
+    if length_s > mtbf_s * -math.log(_LEAST):
+        raise _never("a segment", length_s, mtbf_s)
+    return math.expm1(length_s / mtbf_s)
+
+
+def _never(what: str, length_s: float, mtbf_s: float) -> UnsupportedError:
+    return UnsupportedError(
+        f"{what} of {length_s:g} s is never done at a system MTBF of {mtbf_s:g} s; allowed: up to "
+        f"{mtbf_s * -math.log(_LEAST):.4g} s, beyond which it fails more than 1e100 times"
+    )
 
 
 def _cut_off(mtbf_s: float, length_s: float) -> tuple[float, float]:
@@ -132,8 +151,16 @@ def optimal_segment_s(mtbf_s: float, checkpoint_s: float) -> float | None:
 
 
 def _one_plus_w0(ratio: float) -> float:
-    """1 + W0(−e^(−1 − ratio)) = y with −log(1 − y) − y = ratio, by Newton from Young's square root."""
-    y = min(math.sqrt(2 * ratio), 1 - 0.5 * math.exp(-1 - ratio))
+    """1 + W0(−e^(−1 − ratio)) = y with −log(1 − y) − y = ratio, by Newton from Young's square root.
+
+    For large ratios −W0 = z is tiny and its fixed point z = e^(z − 1 − ratio) contracts.
+    """
+    if ratio > 1:
+        z = 0.0
+        for _ in range(60):
+            z = math.exp(z - 1 - ratio)
+        return 1 - z
+    y = min(math.sqrt(2 * ratio), 0.9)
     for _ in range(100):
         step = (-math.log1p(-y) - y - ratio) * (1 - y) / y
         y = min(max(y - step, y / 2), (1 + y) / 2)
@@ -183,7 +210,7 @@ def async_goodput(
             f"persist_delay_s = {persist_s:g} is longer than segment and stall ({length:g} s), so that snapshots wait "
             "for one another: there is no closed form; allowed: --engine des or compiled, where they support it"
         )
-    saved = math.exp(-persist_s / mtbf_s) / math.expm1(length / mtbf_s) * segment_work_s
+    saved = math.exp(-persist_s / mtbf_s) / _expm1(length, mtbf_s) * segment_work_s
     return saved / (mtbf_s + recovery_s), mtbf_s - saved
 
 
@@ -209,6 +236,8 @@ def two_tier_wall_s(
         stays = 1 - fails * memory_share
         ahead = (fails * (mtbf_s + recovery) + survives * ahead) / stays
         again = (fails * (1 - memory_share) + survives * again) / stays
+    if not again < 1:
+        raise _never("a macro segment", sum(micro_segments_s), mtbf_s)
     return ahead / (1 - again)
 
 
@@ -265,6 +294,9 @@ def failure_mix(
 
     With ``restarts`` a failure in recovery starts that of its own class: with q = Σ share·e^(−R_c/M) the whole takes
     M·(1 − q)/q and counts 1/q failures.
+
+    Raises:
+        UnsupportedError: a recovery is never done.
     """
     rate = math.fsum(rates_per_s)
     shares = tuple(r / rate for r in rates_per_s)
@@ -272,4 +304,7 @@ def failure_mix(
     if not restarts:
         return FailureMix(1 / rate, shares, mean, mean, 1.0)
     fails = math.fsum(-s * math.expm1(-r * rate) for s, r in zip(shares, recoveries_s, strict=True))
-    return FailureMix(1 / rate, shares, mean, fails / (1 - fails) / rate, 1 / (1 - fails))
+    ends = math.fsum(s * math.exp(-r * rate) for s, r in zip(shares, recoveries_s, strict=True))
+    if ends < _LEAST:
+        raise _never("a recovery", max(recoveries_s), 1 / rate)
+    return FailureMix(1 / rate, shares, mean, fails / ends / rate, 1 / ends)

@@ -24,10 +24,12 @@ class Case(ABC):
     Attributes:
         kind: name in case files.
         exact: nothing is random: one run answers it, without a standard error.
+        simulated: whether engines have a Job for it.
     """
 
     kind: ClassVar[str]
     exact: ClassVar[bool] = False
+    simulated: ClassVar[bool] = True
 
     @classmethod
     @abstractmethod
@@ -50,16 +52,20 @@ class Case(ABC):
         """
         raise self.no_closed_form("it replays recorded events")
 
-    def job(self) -> Job:
-        """What an engine has to run.
+    def jobs(self) -> tuple[Job, ...]:
+        """What an engine has to run, all with the same seed and number of runs.
 
         Raises:
             UnsupportedError: no engine simulates this.
         """
         raise UnsupportedError(f"kind {self.kind} is not simulated; allowed: --engine closed_form or auto")
 
-    def sampled(self, result: RunResult) -> dict[str, Estimate]:
-        """The random part of the answer, from the runs of :meth:`job`."""
+    def sampled(self, *results: RunResult) -> dict[str, Estimate]:
+        """The random part of the answer, from what :meth:`jobs` yielded."""
+        raise NotImplementedError
+
+    def replayed(self, result: RunResult) -> Answer:
+        """The answer of an exact case, from one run."""
         raise NotImplementedError
 
     def no_closed_form(self, why: str) -> UnsupportedError:

@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from simtrain.reliability import closed_form as formula
+from simtrain.reliability import intervals
+from simtrain.reliability.cases import jobs
 from simtrain.reliability.cases.base import Answer, Case
 from simtrain.reliability.cases.params import Params
 from simtrain.reliability.cases.segments import Segments
+from simtrain.reliability.intervals import Estimate
+from simtrain.reliability.job import Job, RunResult
 
 __all__ = ["CASE"]
 
@@ -50,6 +54,18 @@ class BlockingExponential(Case):
             "sd_wall_s": run.sd_wall_s,
             "goodput": run.goodput,
             "expected_failures": run.expected_failures,
+        }
+
+    def jobs(self) -> tuple[Job, ...]:
+        """The run itself."""
+        after = jobs.recovery(self.recovery_s, restarts=self.restarts)
+        return (jobs.finite_run(self.segments, (jobs.poisson(self.mtbf_s),), after),)
+
+    def sampled(self, *results: RunResult) -> dict[str, Estimate]:
+        """Moments of wall time and failures."""
+        return jobs.wall_and_goodput(results[0]) | {
+            "sd_wall_s": intervals.deviation(results[0].wall_s),
+            "expected_failures": intervals.mean(results[0].failures.sum(axis=1)),
         }
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from simtrain.reliability import availability
+from simtrain.reliability import availability, intervals
 from simtrain.reliability import closed_form as formula
 from simtrain.reliability.cases.base import Answer, Case
 from simtrain.reliability.cases.params import Params
 from simtrain.reliability.cases.system_weibull_renewal_longrun import check_scale
+from simtrain.reliability.intervals import Estimate
+from simtrain.reliability.job import FailureClass, Job, Law, RunResult
 
 __all__ = ["CASE"]
 
@@ -45,6 +47,16 @@ class ComponentWeibull(Case):
     def _renewals(self) -> tuple[float, float]:
         scale_s = formula.weibull_scale_s(self.mtbf_s, self.shape)
         return availability.renewal_function(self.horizon_s, self.shape, scale_s)
+
+    def jobs(self) -> tuple[Job, ...]:
+        """Parts that age in wall time; each failure is over at once."""
+        law = Law("weibull", self.mtbf_s, self.shape)
+        parts = FailureClass(name="part", components=self.components, law=law)
+        return (Job(horizon_s=self.horizon_s, classes=(parts,)),)
+
+    def sampled(self, *results: RunResult) -> dict[str, Estimate]:
+        """Failures counted."""
+        return {"expected_failures": intervals.mean(results[0].failures.sum(axis=1))}
 
 
 CASE = ComponentWeibull

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from simtrain.reliability.cases.base import Case
+from simtrain.reliability.cases import jobs
+from simtrain.reliability.cases.base import Answer, Case
 from simtrain.reliability.cases.params import Params
+from simtrain.reliability.job import Checkpoint, Job, RunResult
 
 __all__ = ["CASE"]
 
@@ -37,6 +39,21 @@ class ReplayAsync(Case):
             params.not_negative("recovery_s"),
             params.restarts("ignored"),
         )
+
+    def jobs(self) -> tuple[Job, ...]:
+        """The run itself."""
+        after = jobs.recovery(self.recovery_s, restarts=self.restarts)
+        checkpoint = Checkpoint(
+            kind="async", interval_s=self.segment_work_s, stall_s=self.stall_s, persist_s=self.persist_s
+        )
+        classes = (jobs.replay(self.instants_s),)
+        return (Job(work_s=self.work_s, classes=classes, recovery=after, checkpoint=checkpoint),)
+
+    def replayed(self, result: RunResult) -> Answer:
+        """The run as it went."""
+        stalls = {"checkpoint": "stall", "lost_checkpoint": "lost_stall"}
+        kept = {bucket: bucket for bucket in ("useful", "lost_work", "recovery")}
+        return jobs.replayed_run(result, kept | stalls)
 
 
 CASE = ReplayAsync

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from simtrain.reliability.cases.base import Case
+from simtrain.reliability.cases import jobs
+from simtrain.reliability.cases.base import Answer, Case
 from simtrain.reliability.cases.params import Params
 from simtrain.reliability.cases.segments import Segments
+from simtrain.reliability.job import Job, RunResult
 
 __all__ = ["CASE"]
 
@@ -28,6 +30,16 @@ class ReplayBlocking(Case):
         """See :class:`~simtrain.reliability.cases.base.Case`."""
         instants_s, segments = params.instants("failure_instants_s"), Segments.read(params)
         return cls(instants_s, segments, params.not_negative("recovery_s"), params.restarts())
+
+    def jobs(self) -> tuple[Job, ...]:
+        """The run itself."""
+        after = jobs.recovery(self.recovery_s, restarts=self.restarts)
+        return (jobs.finite_run(self.segments, (jobs.replay(self.instants_s),), after),)
+
+    def replayed(self, result: RunResult) -> Answer:
+        """The run as it went."""
+        buckets = ("useful", "checkpoint", "lost_work", "lost_checkpoint", "recovery")
+        return jobs.replayed_run(result, {bucket: bucket for bucket in buckets})
 
 
 CASE = ReplayBlocking

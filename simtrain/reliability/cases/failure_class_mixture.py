@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Self
 
 from simtrain.reliability import closed_form as formula
+from simtrain.reliability import intervals
+from simtrain.reliability.cases import jobs
 from simtrain.reliability.cases.base import Answer, Case
 from simtrain.reliability.cases.params import Params
 from simtrain.reliability.cases.segments import Segments
+from simtrain.reliability.intervals import Estimate
+from simtrain.reliability.job import FailureClass, Job, Law, RunResult
 
 __all__ = ["CASE"]
 
@@ -63,6 +67,25 @@ class Mixture(Case):
             "goodput": run.goodput,
             "expected_failures": run.expected_failures * mix.strikes,
         }
+
+    def jobs(self) -> tuple[Job, ...]:
+        """One source of failures for each class; each has one stream whatever its count."""
+        classes = tuple(
+            FailureClass(
+                name=each.name,
+                owner="job",
+                components=each.count,
+                law=Law("exponential", each.mtbf_s),
+                recovery=jobs.recovery(each.recovery_s, restarts=self.restarts),
+            )
+            for each in self.classes
+        )
+        return (jobs.finite_run(self.segments, classes, jobs.recovery(0.0, restarts=self.restarts)),)
+
+    def sampled(self, *results: RunResult) -> dict[str, Estimate]:
+        """Wall time, goodput and failures."""
+        failures = intervals.mean(results[0].failures.sum(axis=1))
+        return jobs.wall_and_goodput(results[0]) | {"expected_failures": failures}
 
 
 CASE = Mixture

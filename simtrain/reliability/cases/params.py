@@ -7,21 +7,23 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from simtrain.errors import InputError, nearest
+from simtrain.reliability.traces import FaultTrace
 
 __all__ = ["Params"]
 
 
 class Params:
-    """A mapping from a case file; ``where`` leads messages, e.g. ``case.json: params``.
+    """A mapping from a case file; ``where`` leads messages, e.g. ``case.json: params``; ``trace`` goes with it.
 
     Every method raises :class:`~simtrain.errors.InputError` naming file, key, value and what is allowed.
     """
 
-    def __init__(self, values: Any, where: str) -> None:
+    def __init__(self, values: Any, where: str, trace: FaultTrace | None = None) -> None:
         if not isinstance(values, dict):
             raise InputError(f"{where} = {values!r} must be a mapping of keys")
         self._values = values
         self.where = where
+        self.trace = trace
 
     def __contains__(self, key: str) -> bool:
         return key in self._values

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self, cast
 
+from simtrain.reliability import intervals
 from simtrain.reliability.cases.params import Params
+from simtrain.reliability.intervals import Estimate
+from simtrain.reliability.job import FailureClass, Fleet, Job, Law, RunResult
 
 __all__ = ["Repairs"]
+
+RepairLaw = Literal["exponential", "lognormal", "fixed"]
+SHORTEST_S = 1e-9
+"""Stands for a warm-up of no length: a Job needs a horizon above 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +28,7 @@ class Repairs:
     """
 
     mttr_s: float
-    law: str
+    law: RepairLaw
     sigma: float
     swap_s: float
     crews: int | None
@@ -41,7 +48,7 @@ class Repairs:
             raise params.error("warmup_fraction", "a number from 0 to below 1")
         return cls(
             mttr_s,
-            law,
+            cast(RepairLaw, law),
             params.positive("lognormal_sigma") if law == "lognormal" else 0.0,
             params.not_negative("swap_s", default=0.0),
             crews,
@@ -49,3 +56,21 @@ class Repairs:
             params.positive("horizon_s", default=1000 * mttr_s),
             warmup,
         )
+
+    def jobs(self, active: int, spares: int, classes: tuple[FailureClass, ...]) -> tuple[Job, ...]:
+        """A fleet to its horizon, and the same cut off after the warm-up, which the same seed makes its beginning."""
+        fleet = Fleet(
+            nodes=active,
+            spares=spares,
+            swap_s=self.swap_s,
+            repair=Law(self.law, self.mttr_s, self.sigma or 1.0),
+            crews=self.crews,
+            failures_while_stopped=self.stopped_ages,
+        )
+        ends = (self.horizon_s, self.warmup * self.horizon_s or SHORTEST_S)
+        return tuple(Job(horizon_s=end, classes=classes, fleet=fleet) for end in ends)
+
+    def availability(self, whole: RunResult, warmup: RunResult) -> Estimate:
+        """Share of the time after the warm-up in which the job does not wait for nodes."""
+        up = [result.availability * result.wall_s for result in (whole, warmup)]
+        return intervals.ratio(up[0] - up[1], whole.wall_s - warmup.wall_s)

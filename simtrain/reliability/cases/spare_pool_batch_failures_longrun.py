@@ -7,10 +7,12 @@ from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 
-from simtrain.reliability import availability
+from simtrain.reliability import availability, intervals
 from simtrain.reliability.cases.base import Answer, Case
 from simtrain.reliability.cases.params import Params
 from simtrain.reliability.cases.repairs import Repairs
+from simtrain.reliability.intervals import Estimate
+from simtrain.reliability.job import FailureClass, Job, Law, RunResult
 
 __all__ = ["CASE"]
 
@@ -55,6 +57,23 @@ class BatchFailures(Case):
         return {
             "availability": float(down[: self.spares + 1].sum()),
             "mean_nodes_down": float(down @ np.arange(len(down))),
+        }
+
+    def jobs(self) -> tuple[Job, ...]:
+        """The fleet to its horizon, and to the end of its warm-up: the same run cut short."""
+        classes = tuple(
+            FailureClass(name=c.name, law=Law("exponential", 1 / c.events_per_s), nodes_lost=c.nodes_lost)
+            for c in self.classes
+        )
+        return self.repairs.jobs(self.active, self.spares, classes)
+
+    def sampled(self, *results: RunResult) -> dict[str, Estimate]:
+        """Time with all nodes; nodes down by Little's law: nodes lost per second times the time to repair one."""
+        lost = np.array([c.nodes_lost for c in self.classes])
+        down = [(result.failures @ lost) * self.repairs.mttr_s for result in results]
+        return {
+            "availability": self.repairs.availability(*results),
+            "mean_nodes_down": intervals.ratio(down[0] - down[1], results[0].wall_s - results[1].wall_s),
         }
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from simtrain.reliability import availability
+from simtrain.reliability import availability as down_nodes
 from simtrain.reliability.cases.base import Answer, Case
 from simtrain.reliability.cases.params import Params
 from simtrain.reliability.cases.repairs import Repairs
+from simtrain.reliability.intervals import Estimate
+from simtrain.reliability.job import FailureClass, Job, Law, RunResult
 
 __all__ = ["CASE"]
 
@@ -40,7 +42,7 @@ class SparePool(Case):
             raise self.no_closed_form("swap_s is above 0")
         if repairs.crews and repairs.law != "exponential":
             raise self.no_closed_form("repair_crews is limited and repair is not exponential")
-        down = availability.spare_pool(
+        down = down_nodes.spare_pool(
             self.active,
             self.spares,
             self.mtbf_s,
@@ -50,6 +52,18 @@ class SparePool(Case):
         )
         stopped = float(down[self.spares + 1 :].sum())
         return {"fraction_time_stopped": stopped, "availability": 1 - stopped}
+
+    def jobs(self) -> tuple[Job, ...]:
+        """The fleet to its horizon, and to the end of its warm-up: the same run cut short."""
+        law = Law("exponential", self.mtbf_s)
+        nodes = FailureClass(name="node", components=self.active, law=law, nodes_lost=1)
+        return self.repairs.jobs(self.active, self.spares, (nodes,))
+
+    def sampled(self, *results: RunResult) -> dict[str, Estimate]:
+        """Time with all nodes, after the warm-up."""
+        availability = self.repairs.availability(*results)
+        stopped = Estimate(1 - availability.value, availability.error, availability.runs)
+        return {"availability": availability, "fraction_time_stopped": stopped}
 
 
 CASE = SparePool

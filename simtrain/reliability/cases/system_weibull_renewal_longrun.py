@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from simtrain.reliability import closed_form as formula
+from simtrain.reliability import intervals
+from simtrain.reliability.cases import jobs
 from simtrain.reliability.cases.base import Answer, Case
+from simtrain.reliability.cases.jobs import LONG_RUN_FAILURES
 from simtrain.reliability.cases.params import Params
+from simtrain.reliability.cases.segments import Segments
+from simtrain.reliability.intervals import Estimate
+from simtrain.reliability.job import FailureClass, Job, Law, RunResult
 
 __all__ = ["CASE"]
 
@@ -55,6 +62,21 @@ class SystemWeibull(Case):
         return formula.weibull_goodput(
             self.mean_s, shape, self.segment_work_s, self.checkpoint_s, self.recovery_s
         )
+
+    def jobs(self) -> tuple[Job, ...]:
+        """Work for so many failures that the ends of a run do not show."""
+        work_s = LONG_RUN_FAILURES * self._goodput(self.shape) * (self.mean_s + self.recovery_s)
+        segments = Segments(
+            math.ceil(work_s / self.segment_work_s) * self.segment_work_s, self.segment_work_s, self.checkpoint_s, True
+        )
+        failures = FailureClass(
+            name="system", owner="job", law=Law("weibull", self.mean_s, self.shape), renewal="system"
+        )
+        return (jobs.finite_run(segments, (failures,), jobs.recovery(self.recovery_s, restarts=False)),)
+
+    def sampled(self, *results: RunResult) -> dict[str, Estimate]:
+        """Ratio over runs."""
+        return {"goodput": intervals.ratio(results[0].useful_s, results[0].wall_s)}
 
 
 CASE = SystemWeibull

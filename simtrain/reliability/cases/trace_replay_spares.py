@@ -19,6 +19,7 @@ class TraceSpares(Case):
 
     kind: ClassVar[str] = "trace_replay_spares"
     exact: ClassVar[bool] = True
+    simulated: ClassVar[bool] = False
     spares: int
     trace: FaultTrace
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 from simtrain.reliability import closed_form as formula
+from simtrain.reliability.cases import jobs
 from simtrain.reliability.cases.base import Answer, Case
 from simtrain.reliability.cases.params import Params
+from simtrain.reliability.intervals import Estimate
+from simtrain.reliability.job import Checkpoint, Job, RunResult
 
 __all__ = ["CASE"]
 
@@ -64,6 +67,24 @@ class TwoTier(Case):
             self.mtbf_s, self.memory_share, lengths, self.recovery_memory_s, self.recovery_persistent_s
         )
         return {"mean_wall_s": wall_s, "goodput": self.work_s / wall_s}
+
+    def jobs(self) -> tuple[Job, ...]:
+        """The run itself."""
+        checkpoint = Checkpoint(
+            kind="tiered",
+            interval_s=self.micro_work_s * self.micro_per_macro,
+            stall_s=self.persistent_checkpoint_s,
+            memory_interval_s=self.micro_work_s,
+            memory_stall_s=self.memory_checkpoint_s,
+            memory_recovery=jobs.recovery(self.recovery_memory_s, restarts=self.restarts),
+        )
+        after = jobs.recovery(self.recovery_persistent_s, restarts=self.restarts)
+        failures = replace(jobs.poisson(self.mtbf_s), survives_memory=self.memory_share)
+        return (Job(work_s=self.work_s, classes=(failures,), recovery=after, checkpoint=checkpoint),)
+
+    def sampled(self, *results: RunResult) -> dict[str, Estimate]:
+        """Wall time and goodput."""
+        return jobs.wall_and_goodput(results[0])
 
 
 CASE = TwoTier
