@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from simtrain.engines import Engine
 from simtrain.errors import InputError
 from simtrain.reliability import cases
 from simtrain.reliability.cases.base import Answer, Case
 from simtrain.reliability.cases.params import Params
-from simtrain.reliability.engines import Engine, simulate
 from simtrain.reliability.intervals import Estimate
+from simtrain.reliability.many import simulate_many
+from simtrain.reliability.result import RunResult
 from simtrain.reliability.traces import read_trace
 
-__all__ = ["PILOT_RUNS", "PRECISION", "CaseFile", "Solved", "read_case", "solve"]
+__all__ = ["PILOT_RUNS", "PRECISION", "CaseFile", "Solved", "enough_runs", "read_case", "solve"]
 
 How = Literal["auto", "des", "compiled", "closed_form"]
 
@@ -90,6 +92,7 @@ def solve(
     seed: int = 0,
     *,
     said: Callable[[str], None] = lambda text: None,
+    done: Callable[[float], None] = lambda share: None,
 ) -> Solved:
     """Answer a case.
 
@@ -99,6 +102,7 @@ def solve(
             out from :data:`PILOT_RUNS` and then fixed.
         seed: of the random numbers.
         said: called with what the caller should know, e.g. how many runs were chosen.
+        done: called with each share of the runs that is done.
 
     Raises:
         UnsupportedError: the engine cannot answer this kind.
@@ -106,24 +110,36 @@ def solve(
     case = file.case
     if how == "closed_form" or (how == "auto" and not case.simulated):
         return Solved(file.id, case.kind, "closed_form", 0, case.closed_form() | case.formulas(), {})
-    jobs = case.jobs()
     if case.exact:
-        result = simulate(jobs[0], how, 1, seed)
-        return Solved(file.id, case.kind, result.engine, 1, case.replayed(result), {})
-    found, engine = _sample(case, how, runs or PILOT_RUNS, seed)
+        result = simulate_many(case.jobs()[0], 1, seed, how)
+        return Solved(file.id, case.kind, result.engine, 1, case.replayed(result) | case.formulas(), {})
+    results = _runs(case, runs or PILOT_RUNS, seed, how, done)
     if runs is None:
-        runs = enough_runs(found)
-        if runs > PILOT_RUNS:
-            found, engine = _sample(case, how, runs, seed)
+        runs = enough_runs(case.sampled(*results))
+        results = _runs(case, runs, seed, how, done, results)
         said(f"{runs} runs, chosen so that standard errors are at most {PRECISION:.0%} of the mean")
+    found = case.sampled(*results)
     values = {key: estimate.value for key, estimate in found.items()}
     errors = {key: estimate.error for key, estimate in found.items()}
-    return Solved(file.id, case.kind, engine, runs, values | case.formulas(), errors)
+    return Solved(file.id, case.kind, results[0].engine, runs, values | case.formulas(), errors)
 
 
-def _sample(case: Case, how: Engine, runs: int, seed: int) -> tuple[dict[str, Estimate], str]:
-    results = [simulate(job, how, runs, seed) for job in case.jobs()]
-    return case.sampled(*results), results[0].engine
+def _runs(
+    case: Case,
+    runs: int,
+    seed: int,
+    how: Engine,
+    done: Callable[[float], None],
+    at_hand: Sequence[RunResult | None] = (),
+) -> list[RunResult]:
+    """Results of each Job of a case, ``at_hand`` continued."""
+    jobs = case.jobs()
+    before = at_hand or [None] * len(jobs)
+    share = 1 / len(jobs)
+    return [
+        simulate_many(job, runs, seed, how, known, lambda part: done(part * share))
+        for job, known in zip(jobs, before, strict=True)
+    ]
 
 
 def enough_runs(pilot: dict[str, Estimate]) -> int:
