@@ -64,7 +64,8 @@ def nodes_down(
     np.fill_diagonal(rates, -rates.sum(axis=1))
     balance = rates.T * mttr_s
     balance[0] = 1.0  # any one of the balance equations follows from the others; the sum is 1 instead
-    return np.linalg.solve(balance, np.eye(most + 1)[0])
+    found: Floats = np.linalg.solve(balance, np.eye(most + 1)[0])
+    return found
 
 
 def binomial(n: int, share: float) -> Floats:

@@ -73,10 +73,8 @@ def blocking(
     ``restarts``: failures strike recovery and start it again, E[T] = (W/tau)·M·e^(R/M)·(e^(L/M) − 1); otherwise
     recovery is immune, E[T] = (W/tau)·(M + R)·(e^(L/M) − 1). Daly 2006, eq. 13, for the first form. The variance is
     that of a geometric number of attempts, each an exponential time cut off at L (and at R in recovery).
-
-    Args:
-        mtbf_s: of the whole system; infinite: nothing fails.
-        checkpoint_last: whether the checkpoint is also written after the last segment.
+    ``mtbf_s`` is the whole system's, infinite where nothing fails; ``checkpoint_last`` says whether a checkpoint is
+    also written after the last segment.
 
     Raises:
         UnsupportedError: a segment is never done.
@@ -225,9 +223,10 @@ def two_tier_wall_s(
 
     E_i from micro segment i to the end of the macro, with s_i = e^(−L_i/M), p the share recovered from memory:
     E_i = (1 − s_i)·M + (1 − s_i)·(p·(R1 + E_i) + (1 − p)·(R2 + E_0)) + s_i·E_(i+1), E_m = 0; recovery is immune.
+    ``micro_segments_s`` are the L_i, each with the checkpoints that end it.
 
-    Args:
-        micro_segments_s: L_i, length of each micro segment with the checkpoints that end it.
+    Raises:
+        UnsupportedError: a macro segment is never done.
     """
     ahead, again = 0.0, 0.0  # E_i = ahead + again · E_0
     recovery = memory_share * recovery_memory_s + (1 - memory_share) * recovery_persistent_s
@@ -287,9 +286,7 @@ class FailureMix:
     strikes: float
 
 
-def failure_mix(
-    rates_per_s: Sequence[float], recoveries_s: Sequence[float], *, restarts: bool = False
-) -> FailureMix:
+def failure_mix(rates_per_s: Sequence[float], recoveries_s: Sequence[float], *, restarts: bool = False) -> FailureMix:
     """Rates add up, 1/M = Σ count/MTBF; the mean recovery is weighted by rate (only its mean matters when immune).
 
     With ``restarts`` a failure in recovery starts that of its own class: with q = Σ share·e^(−R_c/M) the whole takes

@@ -15,7 +15,7 @@ from simtrain.reliability.traces import read_trace
 __all__ = ["COLUMNS", "Incident", "IncidentLog", "read_incidents"]
 
 COLUMNS = {
-    "start": "when it began: a time since the start of the record with its unit (3.5 days), or a date (2026-03-30T12:00)",
+    "start": "when it began: time since the start of the record with its unit (3.5 days), or a date (2026-03-30T12:00)",
     "class": "what failed: gpu, host, link, software ...; one failure class for each",
     "end": "when the node was back, written like start; may be empty or absent",
     "node": "its name; may be empty or absent",
@@ -54,9 +54,8 @@ class _Row:
 def read_incidents(path: Path, observed_s: float | None = None) -> IncidentLog:
     """Read a log: a CSV table with :data:`COLUMNS`, or a fault trace (``.json``), whose only class is ``fault``.
 
-    Args:
-        observed_s: length of the record; absent: up to the last incident or its end. With dates the record begins
-            with the day of the first incident.
+    ``observed_s`` is the length of the record; absent: up to the last incident or its end. With dates the record
+    begins with the day of the first incident.
 
     Raises:
         InputError: the file cannot be read, or a line is wrong; names file, line, column, value, what is allowed.

@@ -67,7 +67,7 @@ def student_t(confidence: float, freedom: int) -> float:
             (3 * x**7 + 19 * x**5 + 17 * x**3 - 15 * x) / 384,
             (79 * x**9 + 776 * x**7 + 1482 * x**5 - 1920 * x**3 - 945 * x) / 92160,
         )
-        return x + sum(term / freedom**power for power, term in enumerate(terms, 1))
+        return float(x + sum(term / freedom**power for power, term in enumerate(terms, 1)))
     low, high = 0.0, 1.0
     while _between(high, freedom) < confidence:
         high *= 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -29,8 +30,7 @@ def simulate_many(
 ) -> RunResult:
     """``runs`` replicates of a Job, numbered from 0, of which ``at_hand`` are the first.
 
-    Args:
-        done: called with the share of the runs that a batch added.
+    ``done`` is called with the share of the runs that each batch adds.
     """
     first = at_hand.runs if at_hand else 0
     size = max(1, math.ceil((runs - first) / BATCHES))
@@ -46,6 +46,6 @@ def simulate_many(
 def join(one: RunResult, other: RunResult) -> RunResult:
     """The runs of two results of one Job as one result."""
     arrays = ("wall_s", "useful_s", "failures", "availability", "full_width", "completed")
-    both = {name: np.concatenate((getattr(one, name), getattr(other, name))) for name in arrays}
+    both: dict[str, Any] = {name: np.concatenate((getattr(one, name), getattr(other, name))) for name in arrays}
     ledger = {bucket: np.concatenate((times, other.ledger[bucket])) for bucket, times in one.ledger.items()}
     return replace(one, **both, ledger=ledger, events=one.events + other.events)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from simtrain.engines import Engine
 from simtrain.errors import InputError
 from simtrain.reliability import availability, intervals
 from simtrain.reliability import closed_form as formula
@@ -56,9 +54,7 @@ class Setup:
         if not stops:
             raise InputError("no failure class stops the job, so there is nothing to work out")
         recoveries = [c.detection.mean + (c.recovery or self.recovery).mean_s for c in stops]
-        return formula.failure_mix(
-            [c.rate_per_s for c in stops], recoveries, restarts=self.recovery.interruptible
-        )
+        return formula.failure_mix([c.rate_per_s for c in stops], recoveries, restarts=self.recovery.interruptible)
 
     def best(self) -> dict[str, float | None]:
         """Young's, Daly's and the exact best interval in s; None where checkpoints are free."""

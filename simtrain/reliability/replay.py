@@ -106,8 +106,13 @@ def replay(
     """Train through the whole record with blocking checkpoints, or without any where the interval is endless.
 
     Args:
+        log: what happened.
+        interval_s: useful work between checkpoints.
+        checkpoint_s: stall of each.
+        recovery: after each failure.
         fleet: nodes, spares and policy; its ``repair`` is not used: each incident has its own. None: nodes are
             replaced at once.
+        engine: which one runs.
 
     Raises:
         InputError: the fleet is larger than the record can tell anything about.

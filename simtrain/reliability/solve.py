@@ -97,6 +97,7 @@ def solve(
     """Answer a case.
 
     Args:
+        file: the case.
         how: ``auto`` runs the fastest engine, or counts exactly where no engine is needed.
         runs: replicates; absent: as many as keep every mean's standard error below :data:`PRECISION` of it, worked
             out from :data:`PILOT_RUNS` and then fixed.

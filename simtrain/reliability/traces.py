@@ -100,7 +100,9 @@ def read_trace(path: Path) -> FaultTrace:
         elif waiting:
             spans.setdefault(node, []).append((waiting.pop(0), time))
         else:
-            raise InputError(f"{path}: event {place} ends a fault of node {node!r} that has none; event_type fault_start")
+            raise InputError(
+                f"{path}: event {place} ends a fault of node {node!r} that has none; event_type fault_start"
+            )
     for node, waiting in open_since.items():
         spans.setdefault(node, []).extend((start, horizon) for start in waiting)
     starts = tuple(time for _, time, _, ends in events if not ends)

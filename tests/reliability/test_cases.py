@@ -143,7 +143,7 @@ def test_what_is_no_case(case, tmp_path) -> None:
 def test_an_unknown_distribution_is_named(tmp_path) -> None:
     document = question("spares_256_nodes_4")
     document["params"]["repair_distribution"] = "lognormel"
-    with pytest.raises(InputError, match="repair_distribution = 'lognormel'.*did you mean 'lognormal'"):
+    with pytest.raises(InputError, match=r"repair_distribution = 'lognormel'.*did you mean 'lognormal'"):
         opened(tmp_path, document)
 
 
@@ -161,7 +161,10 @@ TRACES_WRONG = {
     "no events": ("[]", "has no events"),
     "no time": ('[{"node_id": "a", "event_type": "fault_start"}]', "event 0 has no event_time"),
     "NaN": ('[{"node_id": "a", "event_type": "fault_start", "event_time": NaN}]', "event_time = nan"),
-    "type": ('[{"node_id": "a", "event_type": "fault", "event_time": 1}]', "event_type = 'fault'; allowed: fault_start"),
+    "type": (
+        '[{"node_id": "a", "event_type": "fault", "event_time": 1}]',
+        "event_type = 'fault'; allowed: fault_start",
+    ),
     "end alone": ('[{"node_id": "a", "event_type": "fault_end", "event_time": 1}]', "event 0 ends a fault of node 'a'"),
 }
 

@@ -17,7 +17,9 @@ TIMES = st.floats(1.0, 1e5)
 SHARES = st.floats(0.01, 0.99)
 
 
-@given(mtbf=TIMES, segment=st.floats(0.001, 5), checkpoint=st.floats(0, 1), recovery=st.floats(0, 3), n=st.integers(1, 9))
+@given(
+    mtbf=TIMES, segment=st.floats(0.001, 5), checkpoint=st.floats(0, 1), recovery=st.floats(0, 3), n=st.integers(1, 9)
+)
 def test_the_two_recoveries_are_the_published_forms(mtbf, segment, checkpoint, recovery, n) -> None:
     tau, c, r = segment * mtbf, checkpoint * mtbf, recovery * mtbf
     immune = formula.blocking(mtbf, n * tau, tau, c, r, restarts=False)
@@ -149,7 +151,14 @@ def test_renewals_of_a_gamma_like_law_follow_poisson_in_the_end() -> None:
 
 @pytest.mark.parametrize(
     ("confidence", "freedom", "value"),
-    [(0.95, 1, 12.7062), (0.95, 2, 4.3027), (0.95, 10, 2.2281), (0.99, 29, 2.7564), (0.95, 40, 2.0211), (0.9, 120, 1.6577)],
+    [
+        (0.95, 1, 12.7062),
+        (0.95, 2, 4.3027),
+        (0.95, 10, 2.2281),
+        (0.99, 29, 2.7564),
+        (0.95, 40, 2.0211),
+        (0.9, 120, 1.6577),
+    ],
 )
 def test_student_quantiles(confidence, freedom, value) -> None:
     assert intervals.student_t(confidence, freedom) == pytest.approx(value, abs=5e-5)

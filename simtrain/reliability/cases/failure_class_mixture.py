@@ -18,10 +18,10 @@ __all__ = ["CASE"]
 
 
 class MixedClass(NamedTuple):
-    """``count`` components of one class."""
+    """``components`` parts of one class."""
 
     name: str
-    count: int
+    components: int
     mtbf_s: float
     recovery_s: float
 
@@ -49,7 +49,7 @@ class Mixture(Case):
 
     def mix(self) -> formula.FailureMix:
         """The classes as one."""
-        rates = [each.count / each.mtbf_s for each in self.classes]
+        rates = [each.components / each.mtbf_s for each in self.classes]
         return formula.failure_mix(rates, [each.recovery_s for each in self.classes], restarts=self.restarts)
 
     def formulas(self) -> Answer:
@@ -74,7 +74,7 @@ class Mixture(Case):
             FailureClass(
                 name=each.name,
                 owner="job",
-                components=each.count,
+                components=each.components,
                 law=Law("exponential", each.mtbf_s),
                 recovery=jobs.recovery(each.recovery_s, restarts=self.restarts),
             )

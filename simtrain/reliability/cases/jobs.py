@@ -8,7 +8,16 @@ from simtrain.reliability.cases.segments import Segments
 from simtrain.reliability.intervals import Estimate
 from simtrain.reliability.job import Checkpoint, FailureClass, Job, Law, Recovery, RunResult
 
-__all__ = ["LONG_RUN_FAILURES", "blocking_checkpoint", "finite_run", "poisson", "recovery", "replay", "replayed_run", "wall_and_goodput"]
+__all__ = [
+    "LONG_RUN_FAILURES",
+    "blocking_checkpoint",
+    "finite_run",
+    "poisson",
+    "recovery",
+    "replay",
+    "replayed_run",
+    "wall_and_goodput",
+]
 
 
 LONG_RUN_FAILURES = 2000

@@ -38,7 +38,7 @@ class Repairs:
 
     @classmethod
     def read(cls, params: Params) -> Self:
-        """``node_mttr_s repair_distribution lognormal_sigma swap_s repair_crews failures_while_stopped`` and horizon."""
+        """Keys of repair, swaps, crews and the horizon; only ``node_mttr_s`` must be there."""
         mttr_s = params.positive("node_mttr_s")
         law = params.choice("repair_distribution", ("exponential", "lognormal", "fixed"), "exponential")
         unlimited = "repair_crews" not in params or params.get("repair_crews", "") in ("unlimited", None)

@@ -59,9 +59,7 @@ class SystemWeibull(Case):
         return {"goodput": self._goodput(self.shape)}
 
     def _goodput(self, shape: float) -> float:
-        return formula.weibull_goodput(
-            self.mean_s, shape, self.segment_work_s, self.checkpoint_s, self.recovery_s
-        )
+        return formula.weibull_goodput(self.mean_s, shape, self.segment_work_s, self.checkpoint_s, self.recovery_s)
 
     def jobs(self) -> tuple[Job, ...]:
         """Work for so many failures that the ends of a run do not show."""
