@@ -71,7 +71,8 @@ def nodes_down(
 def binomial(n: int, share: float) -> Floats:
     """Probability of 0 to ``n`` successes, (n + 1,), through logarithms so that large n do not overflow."""
     if share in (0.0, 1.0):
-        return np.eye(n + 1)[n if share else 0]
+        sure: Floats = np.eye(n + 1)[n if share else 0]
+        return sure
     ways = [math.lgamma(n + 1) - math.lgamma(j + 1) - math.lgamma(n - j + 1) for j in range(n + 1)]
     j = np.arange(n + 1)
     return np.asarray(np.exp(np.array(ways) + j * math.log(share) + (n - j) * math.log1p(-share)))
