@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from simtrain.jit import jit
+from simtrain.jit import jit, jit_in_place
 
 __all__ = ["EXPONENTIAL", "FIXED", "HAZARD", "INSTANTS", "KINDS", "LOGNORMAL", "WEIBULL", "quantile", "quantiles"]
 
@@ -20,32 +20,32 @@ _LOW = 0.02425
 """Below this the tail's rational approximation holds (Acklam)."""
 
 
-@jit
-def quantile(kind: int, a: float, b: float, table: Floats, u: float) -> float:
+@jit_in_place
+def quantile(kind: int, a: float, b: float, table: Floats, first: int, last: int, u: float) -> float:
     """Time in s that is exceeded with probability 1 - u, 0 <= u < 1.
 
     ``a`` and ``b``: fixed: the time, -; exponential: mean, -; weibull: scale, shape; lognormal: median, sigma;
-    hazard: -, -, ``table`` holding starts of pieces in s, then as many rates per s.
+    hazard: -, -, ``table[first:last]`` holding starts of pieces in s, then as many rates per s.
     """
     if kind == FIXED:
         return a
+    if kind == LOGNORMAL:
+        return a * math.exp(b * _normal(u))
     hazard = -math.log1p(-u)
     if kind == EXPONENTIAL:
         return a * hazard
     if kind == WEIBULL:
         return a * math.exp(math.log(hazard) / b) if hazard > 0.0 else 0.0
-    if kind == LOGNORMAL:
-        return a * math.exp(b * _normal(u))
-    pieces = len(table) // 2
-    for i in range(pieces - 1):
-        step = (table[i + 1] - table[i]) * table[pieces + i]
+    pieces = (last - first) // 2
+    for i in range(first, first + pieces - 1):
+        step = (table[i + 1] - table[i]) * table[i + pieces]
         if hazard < step:
-            return float(table[i] + hazard / table[pieces + i])
+            return float(table[i] + hazard / table[i + pieces])
         hazard -= step
-    return float(table[pieces - 1] + hazard / table[2 * pieces - 1])
+    return float(table[first + pieces - 1] + hazard / table[last - 1])
 
 
-@jit
+@jit_in_place
 def _normal(u: float) -> float:
     """Inverse of the standard normal distribution function.
 
@@ -108,5 +108,5 @@ def quantiles(kind: int, a: float, b: float, table: Floats, u: Floats) -> Floats
     """:func:`quantile` of many u at once, (n,) each."""
     times = np.empty(len(u))
     for i in range(len(u)):
-        times[i] = quantile(kind, a, b, table, u[i])
+        times[i] = quantile(kind, a, b, table, 0, len(table), u[i])
     return times

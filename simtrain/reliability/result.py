@@ -40,7 +40,7 @@ work takes longer because GPUs are slow or missing; planned stops."""
 class Event:
     """Something that happened in one run.
 
-    ``kind``: failure (value: seconds of work lost), resume and rate (value: speed, 1 is full), waiting (value: nodes
+    ``kind``: failure (value: seconds of work lost), rate (work goes on; value: speed, 1 is full), waiting (value: nodes
     missing), corrupt, found (value: work lost), planned (value: seconds), back (value: spare nodes), done (value:
     work). ``cause`` is the name of a class, or empty.
     """
