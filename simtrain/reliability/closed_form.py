@@ -22,6 +22,7 @@ __all__ = [
     "blocking",
     "daly_segment_s",
     "ettr",
+    "expected_failures",
     "failure_mix",
     "optimal_segment_s",
     "segments_of",
@@ -110,12 +111,16 @@ def _segment(mtbf_s: float, length_s: float, recovery_s: float, *, restarts: boo
 
 def _failed_tries(mtbf_s: float, length_s: float) -> tuple[float, float]:
     """Mean and variance of the geometric number of failures before ``length_s`` passes without one."""
-    mean = _expm1(length_s, mtbf_s)
+    mean = expected_failures(length_s, mtbf_s)
     return mean, mean * (mean + 1)
 
 
-def _expm1(length_s: float, mtbf_s: float) -> float:
-    """e^(length/M) − 1, failures before ``length_s`` passes without one."""
+def expected_failures(length_s: float, mtbf_s: float) -> float:
+    """e^(length/M) − 1, Poisson failures before ``length_s`` passes without one.
+
+    Raises:
+        UnsupportedError: it never does.
+    """
     if length_s > mtbf_s * -math.log(_LEAST):
         raise _never("a segment", length_s, mtbf_s)
     return math.expm1(length_s / mtbf_s)
@@ -208,7 +213,7 @@ def async_goodput(
             f"persist_delay_s = {persist_s:g} is longer than segment and stall ({length:g} s), so that snapshots wait "
             "for one another: there is no closed form; allowed: --engine des or compiled, where they support it"
         )
-    saved = math.exp(-persist_s / mtbf_s) / _expm1(length, mtbf_s) * segment_work_s
+    saved = math.exp(-persist_s / mtbf_s) / expected_failures(length, mtbf_s) * segment_work_s
     return saved / (mtbf_s + recovery_s), mtbf_s - saved
 
 

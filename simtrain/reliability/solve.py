@@ -109,7 +109,7 @@ def solve(
         UnsupportedError: the engine cannot answer this kind.
     """
     case = file.case
-    if how == "closed_form" or (how == "auto" and not case.simulated):
+    if how == "closed_form" or (how == "auto" and case.counted):
         return Solved(file.id, case.kind, "closed_form", 0, case.closed_form() | case.formulas(), {})
     if case.exact:
         result = simulate_many(case.jobs()[0], 1, seed, how)

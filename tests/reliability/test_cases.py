@@ -68,12 +68,19 @@ def test_closed_forms(name, tmp_path) -> None:
 @pytest.mark.parametrize("name", EXACT)
 def test_replays_are_exact(name, engine, tmp_path) -> None:
     file = asked(tmp_path, name)
-    how = engine if file.case.simulated else "auto"
-    found = solve(file, how)
+    found = solve(file, engine)
+    assert found.engine == engine
     known = dict(KNOWN[name]["exact"])
     ledger = known.pop("ledger", None)
     assert found.answer.pop("ledger", None) == (ledger and pytest.approx(ledger, rel=1e-6, abs=1e-6))
     assert found.answer == pytest.approx(known, rel=1e-6)
+
+
+def test_a_trace_is_counted_unless_an_engine_is_asked_for(tmp_path) -> None:
+    name = "trace_spares_16"
+    found = solve(asked(tmp_path, name))
+    assert found.engine == "closed_form"
+    assert found.answer == pytest.approx(KNOWN[name]["exact"], rel=1e-9)
 
 
 @pytest.mark.parametrize("name", EXACT[:1])

@@ -24,12 +24,12 @@ class Case(ABC):
     Attributes:
         kind: name in case files.
         exact: nothing is random: one run answers it, without a standard error.
-        simulated: whether engines have a Job for it.
+        counted: an exact formula counts the answer, so that no engine is needed unless one is asked for.
     """
 
     kind: ClassVar[str]
     exact: ClassVar[bool] = False
-    simulated: ClassVar[bool] = True
+    counted: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod

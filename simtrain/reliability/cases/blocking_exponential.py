@@ -58,6 +58,7 @@ class BlockingExponential(Case):
 
     def jobs(self) -> tuple[Job, ...]:
         """The run itself."""
+        jobs.affordable(self.closed_form()["expected_failures"])
         after = jobs.recovery(self.recovery_s, restarts=self.restarts)
         return (jobs.finite_run(self.segments, (jobs.poisson(self.mtbf_s),), after),)
 

@@ -70,6 +70,7 @@ class Mixture(Case):
 
     def jobs(self) -> tuple[Job, ...]:
         """One source of failures for each class; each has one stream whatever its count."""
+        jobs.affordable(self.closed_form()["expected_failures"])
         classes = tuple(
             FailureClass(
                 name=each.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from simtrain.errors import UnsupportedError
 from simtrain.reliability import intervals
 from simtrain.reliability.cases.base import Answer
 from simtrain.reliability.cases.segments import Segments
@@ -10,6 +11,7 @@ from simtrain.reliability.job import Checkpoint, FailureClass, Job, Law, Recover
 
 __all__ = [
     "LONG_RUN_FAILURES",
+    "affordable",
     "blocking_checkpoint",
     "finite_run",
     "poisson",
@@ -20,6 +22,7 @@ __all__ = [
 ]
 
 
+MOST_FAILURES = 1e7
 LONG_RUN_FAILURES = 2000
 """Failures in one run of a long-run kind: what its first and last minutes differ by is below its standard error."""
 
@@ -32,6 +35,19 @@ def recovery(seconds: float, *, restarts: bool) -> Recovery:
 def poisson(mtbf_s: float, name: str = "system") -> FailureClass:
     """One exponential source of failures that stop the job."""
     return FailureClass(name=name, owner="job", law=Law("exponential", mtbf_s))
+
+
+def affordable(failures: float) -> None:
+    """Refuse a run that fails so often that it would not end in a lifetime.
+
+    Raises:
+        UnsupportedError: more than :data:`MOST_FAILURES` in one run.
+    """
+    if failures > MOST_FAILURES:
+        raise UnsupportedError(
+            f"one run would fail {failures:.3g} times; engines take up to {MOST_FAILURES:.0e}: shorten the segment, "
+            "the work or the horizon, or ask for --engine closed_form"
+        )
 
 
 def replay(instants_s: tuple[float, ...]) -> FailureClass:

@@ -63,7 +63,9 @@ class SystemWeibull(Case):
 
     def jobs(self) -> tuple[Job, ...]:
         """Work for so many failures that the ends of a run do not show."""
-        work_s = LONG_RUN_FAILURES * self._goodput(self.shape) * (self.mean_s + self.recovery_s)
+        saved_s = self._goodput(self.shape) * (self.mean_s + self.recovery_s)  # per failure
+        jobs.affordable(self.segment_work_s / saved_s if saved_s else math.inf)
+        work_s = LONG_RUN_FAILURES * saved_s
         segments = Segments(
             math.ceil(work_s / self.segment_work_s) * self.segment_work_s, self.segment_work_s, self.checkpoint_s, True
         )

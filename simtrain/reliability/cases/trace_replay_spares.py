@@ -8,6 +8,7 @@ from typing import ClassVar, Self
 from simtrain.errors import InputError
 from simtrain.reliability.cases.base import Answer, Case
 from simtrain.reliability.cases.params import Params
+from simtrain.reliability.job import FailureClass, Fleet, Job, Law, RunResult
 from simtrain.reliability.traces import DAY_S, FaultTrace
 
 __all__ = ["CASE"]
@@ -19,7 +20,8 @@ class TraceSpares(Case):
 
     kind: ClassVar[str] = "trace_replay_spares"
     exact: ClassVar[bool] = True
-    simulated: ClassVar[bool] = False
+    counted: ClassVar[bool] = True
+    active: int
     spares: int
     trace: FaultTrace
 
@@ -34,16 +36,35 @@ class TraceSpares(Case):
             raise InputError(f"{params.where}: kind {cls.kind} replays a trace; give it with --trace FILE")
         if len(params.trace.down) > servers:
             raise params.error("servers", f"at least {len(params.trace.down)}, the nodes that fail in the trace")
-        return cls(spares, params.trace)
+        return cls(active, spares, params.trace)
 
-    def closed_form(self) -> Answer:
-        """Exact integrals over the trace."""
+    def formulas(self) -> Answer:
+        """What the trace alone says."""
         return {
             "horizon_days": self.trace.horizon_s / DAY_S,
             "mean_nodes_down": self.trace.mean_down(),
             "max_nodes_down": self.trace.most_down(),
-            "fraction_time_job_can_run": self.trace.share(self.spares),
         }
+
+    def closed_form(self) -> Answer:
+        """Exact integral over the trace."""
+        return {"fraction_time_job_can_run": self.trace.share(self.spares)}
+
+    def jobs(self) -> tuple[Job, ...]:
+        """Faults at their instants, each node back after its own time; stopped or not, nodes go on failing."""
+        spans = sorted(span for spans in self.trace.down.values() for span in spans)
+        faults = FailureClass(
+            name="fault",
+            law=Law("instants", table=tuple(start for start, _ in spans)),
+            nodes_lost=1,
+            repair=Law("instants", table=tuple(end - start for start, end in spans)),
+        )
+        fleet = Fleet(nodes=self.active, spares=self.spares, failures_while_stopped=True)
+        return (Job(horizon_s=self.trace.horizon_s, classes=(faults,), fleet=fleet),)
+
+    def replayed(self, result: RunResult) -> Answer:
+        """Time not spent waiting for nodes."""
+        return {"fraction_time_job_can_run": float(result.availability[0])}
 
 
 CASE = TraceSpares

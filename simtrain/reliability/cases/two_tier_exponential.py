@@ -70,6 +70,8 @@ class TwoTier(Case):
 
     def jobs(self) -> tuple[Job, ...]:
         """The run itself."""
+        wall_s = float(replace(self, restarts=False).closed_form()["mean_wall_s"])
+        jobs.affordable(wall_s / self.mtbf_s)
         checkpoint = Checkpoint(
             kind="tiered",
             interval_s=self.micro_work_s * self.micro_per_macro,
