@@ -12,6 +12,7 @@ from typing import Any
 
 import simpy
 from simpy.core import StopSimulation
+from simpy.events import EventPriority
 
 from simtrain.reliability import machine
 from simtrain.reliability.job import Job
@@ -44,7 +45,7 @@ class _At(simpy.Event):
     def __init__(self, env: simpy.Environment, time_s: float, order: int) -> None:
         super().__init__(env)
         self._ok, self._value = True, None
-        env.schedule(self, order, max(0.0, time_s - env.now))
+        env.schedule(self, EventPriority(order), max(0.0, time_s - env.now))
 
 
 class Runner:

@@ -263,7 +263,7 @@ def _fails_again(m: Model, st: State) -> bool:
     if chance == 0.0:
         return False
     u, _ = uniform_pair(int(st.s[SEED]), int(m.job[RECOVERY_KEY]), int(st.s[REPLICATE]), _FAILS, 0, int(st.s[ATTEMPTS]))
-    return u < chance
+    return bool(u < chance)
 
 
 @jit_in_place

@@ -67,7 +67,7 @@ class _Tables:
         return len(self.laws) - 1
 
     def recovery(self, recovery: Recovery) -> int:
-        rows = [[BUCKETS.index(bucket), self.law(law)] for bucket, law in recovery.phases]
+        rows: list[list[float]] = [[BUCKETS.index(bucket), self.law(law)] for bucket, law in recovery.phases]
         first = len(self.phases)
         self.phases += rows
         last = len(self.phases)

@@ -34,6 +34,9 @@ PLANNED = BUCKETS.index("planned")
 RUN, DETECT, WAIT, RECOVER, DONE = range(5)
 """Modes: at work; noticing a failure with too few nodes; waiting for nodes; in phases of a recovery; at the end."""
 
+ROUNDING = 1e-6
+"""A last segment is this share longer rather than followed by what rounding has left."""
+
 # numbers of a run
 (
     NOW, MODE, RATE, UNTIL, DID, STALLED, PART, BASE, BASE_STALL, DURABLE, DURABLE_STALL, COUNT, PENDING, PENDING_STALL,
@@ -131,7 +134,8 @@ def work(m: Model, s: Floats, ledger: Floats, to: float) -> None:
     """Work and checkpoints from ``NOW`` until ``to``; at the end of the work the mode is DONE."""
     job, rate, now = m.job, s[RATE], s[NOW]
     while True:
-        goal = min(job[TAU], job[WORK] - s[BASE])
+        final = job[WORK] - s[BASE] <= job[TAU] * (1.0 + ROUNDING)
+        goal = job[WORK] - s[BASE] if final else job[TAU]
         left = goal - s[DID]
         if left > 0.0:
             need = left / rate
@@ -146,7 +150,6 @@ def work(m: Model, s: Floats, ledger: Floats, to: float) -> None:
             ledger[USEFUL] += left
             ledger[DEGRADED] += need - left
             now += need
-        final = s[BASE] + goal >= job[WORK]
         if final and job[AFTER] == 0.0:
             s[MODE] = DONE
             break
