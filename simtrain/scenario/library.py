@@ -29,6 +29,7 @@ FOLDERS = {
     "node": "topologies/nodes",
     "fabric": "topologies/fabrics",
     "cluster": "topologies/clusters",
+    "preset": "topologies/reliability",
     "model": "workloads/models",
     "workload": "workloads",
     "scenario": "studies",

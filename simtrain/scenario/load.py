@@ -23,7 +23,7 @@ Source = str | Path | Mapping[str, Any]
 P = TypeVar("P", bound=Part)
 
 _FABRICS = ("SingleSwitch", "FatTree", "Dragonfly", "Torus")
-_NAMED = ("Cluster", "Node", "Device", "KernelTable", *_FABRICS, "Workload", "Model")
+_NAMED = ("Cluster", "Node", "Device", "KernelTable", *_FABRICS, "Workload", "Model", "Reliability")
 
 
 def load(source: Source, *overrides: str) -> Scenario:

@@ -10,6 +10,7 @@ from simtrain.scenario.cluster import Cluster
 from simtrain.scenario.layout import Layout
 from simtrain.scenario.money import Money
 from simtrain.scenario.part import Part
+from simtrain.scenario.reliability import Reliability
 from simtrain.scenario.workload import Workload
 
 __all__ = ["Scenario", "Study", "StudyEntry"]
@@ -25,6 +26,8 @@ class Scenario(Part):
     workload: Workload
     layout: Layout = Layout()
     money: Money = Money()
+    reliability: Reliability | None = None
+    """Failures, checkpoints and recovery; absent: nothing fails."""
     engine: Literal["auto", "des", "compiled"] = "auto"
     """Event engine; ``auto`` takes the fastest that applies and says which."""
     fold: bool = True

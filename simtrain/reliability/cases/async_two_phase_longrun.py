@@ -1,0 +1,89 @@
+"""Asynchronous checkpoints in the long run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+
+from simtrain.errors import UnsupportedError
+from simtrain.reliability import closed_form as formula
+from simtrain.reliability import intervals
+from simtrain.reliability.cases import jobs
+from simtrain.reliability.cases.base import Answer, Case
+from simtrain.reliability.cases.jobs import LONG_RUN_FAILURES
+from simtrain.reliability.cases.params import Params
+from simtrain.reliability.intervals import Estimate
+from simtrain.reliability.job import Checkpoint, Job, RunResult
+
+__all__ = ["CASE"]
+
+
+@dataclass(frozen=True, slots=True)
+class AsyncLongrun(Case):
+    """Goodput, and work and stall lost per failure."""
+
+    kind: ClassVar[str] = "async_two_phase_longrun"
+    mtbf_s: float
+    segment_work_s: float
+    stall_s: float
+    persist_s: float
+    recovery_s: float
+    restarts: bool
+
+    @classmethod
+    def read(cls, params: Params) -> Self:
+        """See :class:`~simtrain.reliability.cases.base.Case`."""
+        if params.switch("persist_slows_training", False):
+            raise UnsupportedError(f"{params.where}.persist_slows_training = true is not simulated; allowed: false")
+        return cls(
+            params.positive("system_mtbf_s"),
+            params.positive("segment_work_s"),
+            params.not_negative("snapshot_stall_s"),
+            params.not_negative("persist_delay_s"),
+            params.not_negative("recovery_s"),
+            params.restarts("ignored"),
+        )
+
+    def closed_form(self) -> Answer:
+        """Exact in the limit of an endless run."""
+        goodput, lost_s = formula.async_goodput(
+            self.mtbf_s, self.segment_work_s, self.stall_s, self.persist_s, self._recovery_s()
+        )
+        return {"goodput": goodput, "mean_lost_work_and_stall_per_failure_s": lost_s}
+
+    def _recovery_s(self) -> float:
+        """Expected recovery; failures in it strike at the same rate, so that it takes M·(e^(R/M) − 1)."""
+        return formula.failure_mix([1 / self.mtbf_s], [self.recovery_s], restarts=self.restarts).recovery_s
+
+    def jobs(self) -> tuple[Job, ...]:
+        """Work for so many failures that the ends of a run do not show."""
+        length = self.segment_work_s + self.stall_s
+        jobs.affordable(formula.expected_failures(length, self.mtbf_s))
+        segments = math.ceil(LONG_RUN_FAILURES / math.expm1(length / self.mtbf_s))
+        checkpoint = Checkpoint(
+            kind="async", interval_s=self.segment_work_s, stall_s=self.stall_s, persist_s=self.persist_s
+        )
+        run = Job(
+            work_s=segments * self.segment_work_s,
+            classes=(jobs.poisson(self.mtbf_s),),
+            recovery=jobs.recovery(self.recovery_s, restarts=self.restarts),
+            checkpoint=checkpoint,
+        )
+        return (run,)
+
+    def sampled(self, *results: RunResult) -> dict[str, Estimate]:
+        """Ratios over runs."""
+        (result,) = results
+        ledger = result.ledger
+        lost_s = ledger["lost_work"] + ledger["checkpoint"] + ledger["lost_checkpoint"]
+        strikes = result.failures.sum(axis=1).astype(np.float64)
+        return {
+            "goodput": intervals.ratio(result.useful_s, result.wall_s),
+            "mean_lost_work_and_stall_per_failure_s": intervals.ratio(lost_s, strikes),
+        }
+
+
+CASE = AsyncLongrun

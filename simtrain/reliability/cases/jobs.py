@@ -1,0 +1,88 @@
+"""Pieces of a Job that several kinds of case need, and figures several read from its runs."""
+
+from __future__ import annotations
+
+from simtrain.errors import UnsupportedError
+from simtrain.reliability import intervals
+from simtrain.reliability.cases.base import Answer
+from simtrain.reliability.cases.segments import Segments
+from simtrain.reliability.intervals import Estimate
+from simtrain.reliability.job import Checkpoint, FailureClass, Job, Law, Recovery, RunResult
+
+__all__ = [
+    "LONG_RUN_FAILURES",
+    "affordable",
+    "blocking_checkpoint",
+    "finite_run",
+    "poisson",
+    "recovery",
+    "replay",
+    "replayed_run",
+    "wall_and_goodput",
+]
+
+
+MOST_FAILURES = 1e7
+LONG_RUN_FAILURES = 2000
+"""Failures in one run of a long-run kind: what its first and last minutes differ by is below its standard error."""
+
+
+def recovery(seconds: float, *, restarts: bool) -> Recovery:
+    """A recovery of fixed length that is not told apart."""
+    return Recovery(phases=(("recovery", Law("fixed", seconds)),), interruptible=restarts)
+
+
+def poisson(mtbf_s: float, name: str = "system") -> FailureClass:
+    """One exponential source of failures that stop the job."""
+    return FailureClass(name=name, owner="job", law=Law("exponential", mtbf_s))
+
+
+def affordable(failures: float) -> None:
+    """Refuse a run that fails so often that it would not end in a lifetime.
+
+    Raises:
+        UnsupportedError: more than :data:`MOST_FAILURES` in one run.
+    """
+    if failures > MOST_FAILURES:
+        raise UnsupportedError(
+            f"one run would fail {failures:.3g} times; engines take up to {MOST_FAILURES:.0e}: shorten the segment, "
+            "the work or the horizon, or ask for --engine closed_form"
+        )
+
+
+def replay(instants_s: tuple[float, ...]) -> FailureClass:
+    """Failures at given instants that stop the job."""
+    return FailureClass(name="replay", owner="job", law=Law("instants", table=instants_s))
+
+
+def blocking_checkpoint(segments: Segments) -> Checkpoint:
+    """The blocking checkpoints of ``segments``."""
+    return Checkpoint(
+        kind="blocking",
+        interval_s=segments.segment_work_s,
+        stall_s=segments.checkpoint_s,
+        after_last_segment=segments.checkpoint_last,
+    )
+
+
+def finite_run(segments: Segments, classes: tuple[FailureClass, ...], after: Recovery) -> Job:
+    """All of the work of ``segments`` with blocking checkpoints."""
+    return Job(work_s=segments.work_s, classes=classes, recovery=after, checkpoint=blocking_checkpoint(segments))
+
+
+def wall_and_goodput(result: RunResult) -> dict[str, Estimate]:
+    """``mean_wall_s goodput`` of runs of a fixed amount of work."""
+    return {
+        "mean_wall_s": intervals.mean(result.wall_s),
+        "goodput": intervals.ratio(result.useful_s, result.wall_s),
+    }
+
+
+def replayed_run(result: RunResult, names: dict[str, str]) -> Answer:
+    """Wall time, failures, goodput and the ledger (bucket -> name in the answer) of one run."""
+    return {
+        "wall_s": float(result.wall_s[0]),
+        "failures_that_struck": int(result.failures[0].sum()),
+        "goodput": float(result.useful_s[0] / result.wall_s[0]),
+        "ledger": {name: float(result.ledger[bucket][0]) for bucket, name in names.items()},
+    }

@@ -1,0 +1,148 @@
+"""Laws fitted to times by likelihood, and failure classes fitted to a log of incidents."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simtrain.errors import InputError
+from simtrain.reliability.incidents import IncidentLog
+from simtrain.reliability.job import Law
+
+__all__ = ["FittedClass", "FittedLaw", "fit_incidents", "fit_laws", "poisson_interval"]
+
+Floats = NDArray[np.float64]
+LEAST_GAPS = 10
+"""Below so many gaps the law stays exponential: shapes of so few are noise."""
+
+
+@dataclass(frozen=True, slots=True)
+class FittedLaw:
+    """A law with its maximum likelihood; ``aic`` = 2·parameters − 2·log-likelihood, the lower the better (Akaike)."""
+
+    law: Law
+    log_likelihood: float
+    parameters: int
+
+    @property
+    def aic(self) -> float:
+        """Akaike's criterion."""
+        return 2 * self.parameters - 2 * self.log_likelihood
+
+
+@dataclass(frozen=True, slots=True)
+class FittedClass:
+    """One class of a log.
+
+    Attributes:
+        mtbf_s: of all its components together: observed time over events.
+        interval_s: 95 % interval of it.
+        laws: of the gaps between its events, best first.
+        repair: lognormal law of the repair times; None without any.
+        repairs: how many repair times stand behind it.
+    """
+
+    name: str
+    events: int
+    mtbf_s: float
+    interval_s: tuple[float, float]
+    laws: tuple[FittedLaw, ...]
+    repair: Law | None
+    repairs: int
+
+
+def fit_laws(times_s: Sequence[float] | Floats) -> tuple[FittedLaw, ...]:
+    """Exponential, Weibull and lognormal laws of times (n,) above 0 by maximum likelihood, best first.
+
+    Raises:
+        InputError: no times, or one that is not above 0.
+    """
+    times = np.asarray(times_s, dtype=np.float64)
+    if not len(times) or not (times > 0).all():
+        raise InputError("a law is fitted to at least one time, all above 0 s")
+    n, mean = len(times), float(times.mean())
+    fits = [FittedLaw(Law("exponential", mean), -n * (math.log(mean) + 1), 1)]
+    if n >= 2 and times.min() < times.max():
+        fits += [_weibull(times), _lognormal(times)]
+    return tuple(sorted(fits, key=lambda fit: fit.aic))
+
+
+def _weibull(times: Floats) -> FittedLaw:
+    """Shape k by bisection on Σ x^k·ln x / Σ x^k − 1/k = mean ln x, which rises in k."""
+    logs = np.log(times / times.max())
+    low, high = 1e-3, 1e3
+    for _ in range(100):
+        k = math.sqrt(low * high)
+        weights = np.exp(k * logs)
+        excess = float(weights @ logs / weights.sum()) - 1 / k - float(logs.mean())
+        low, high = (low, k) if excess > 0 else (k, high)
+    k = math.sqrt(low * high)
+    scale = float(times.max()) * float(np.exp(k * logs).mean()) ** (1 / k)
+    x = times / scale
+    likelihood = float((math.log(k / scale) + (k - 1) * np.log(x) - x**k).sum())
+    return FittedLaw(Law("weibull", scale * math.gamma(1 + 1 / k), k), likelihood, 2)
+
+
+def _lognormal(times: Floats) -> FittedLaw:
+    logs = np.log(times)
+    sigma = float(logs.std())
+    likelihood = -len(times) * (math.log(sigma * math.sqrt(2 * math.pi)) + 0.5) - float(logs.sum())
+    return FittedLaw(Law.of_median(math.exp(float(logs.mean())), sigma), likelihood, 2)
+
+
+def poisson_interval(events: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of the mean of a Poisson count, by Byar's approximation (Breslow and Day 1987, section 2.3)."""
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+
+    def limit(n: int, side: float) -> float:
+        return n * (1 - 1 / (9 * n) + side * z / (3 * math.sqrt(n))) ** 3
+
+    return (max(limit(events, -1), 0.0) if events else 0.0), limit(events + 1, 1)
+
+
+def fit_incidents(log: IncidentLog) -> tuple[FittedClass, ...]:
+    """Each class of a log, the most frequent first.
+
+    Incidents of a class at one instant are one event (a shared cause); a law other than the exponential is offered
+    from :data:`LEAST_GAPS` gaps on. The mean of every law is scaled to the observed MTBF, so that its rate is that of
+    the log.
+    """
+    names = sorted({incident.name for incident in log.incidents})
+    fitted = [_fit_class(name, log) for name in names]
+    return tuple(sorted(fitted, key=lambda each: -each.events))
+
+
+def _fit_class(name: str, log: IncidentLog) -> FittedClass:
+    mine = [incident for incident in log.incidents if incident.name == name]
+    instants = np.unique([incident.time_s for incident in mine])
+    low, high = poisson_interval(len(instants))
+    gaps = np.diff(instants)
+    mtbf_s = log.observed_s / len(instants)
+    laws = fit_laws(gaps) if len(gaps) >= LEAST_GAPS else ()
+    plain = FittedLaw(Law("exponential", mtbf_s), math.nan, 1)
+    repairs = [incident.repair_s for incident in mine if incident.repair_s]
+    return FittedClass(
+        name,
+        len(instants),
+        mtbf_s,
+        (log.observed_s / high, log.observed_s / low if low else math.inf),
+        tuple(_with_mean(fit, mtbf_s) for fit in laws) or (plain,),
+        _repair(repairs),
+        len(repairs),
+    )
+
+
+def _with_mean(fit: FittedLaw, mean_s: float) -> FittedLaw:
+    return FittedLaw(Law(fit.law.kind, mean_s, fit.law.shape), fit.log_likelihood, fit.parameters)
+
+
+def _repair(times_s: Sequence[float]) -> Law | None:
+    if not times_s:
+        return None
+    logs = np.log(times_s)
+    return Law.of_median(math.exp(float(logs.mean())), max(float(logs.std()), 1e-6))

@@ -1,0 +1,231 @@
+"""How work, checkpoints and the phases of a recovery go on while nothing strikes; whole segments are one jump.
+
+State of a run as arrays, and the functions both engines call to bring it forward.  A part is the work between two
+checkpoints of any kind; ``parts`` of them end in a durable one.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simtrain.jit import jit_in_place
+from simtrain.reliability.pack import AFTER, MEMORY_STALL, NODES, PARTS, PERSIST, STALL, TAU, WORK, Model
+from simtrain.reliability.result import BUCKETS
+
+__all__ = ["State", "advance", "finish", "new_state", "settle"]
+
+Floats = NDArray[np.float64]
+
+USEFUL = BUCKETS.index("useful")
+CHECKPOINT = BUCKETS.index("checkpoint")
+LOST_WORK = BUCKETS.index("lost_work")
+LOST_CHECKPOINT = BUCKETS.index("lost_checkpoint")
+DETECTED = BUCKETS.index("detection")
+ALLOCATE = BUCKETS.index("allocate")
+COMMUNICATOR = BUCKETS.index("communicator")
+WAITING = BUCKETS.index("waiting_for_spares")
+DEGRADED = BUCKETS.index("degraded")
+PLANNED = BUCKETS.index("planned")
+
+RUN, DETECT, WAIT, RECOVER, DONE = range(5)
+"""Modes: at work; noticing a failure with too few nodes; waiting for nodes; in phases of a recovery; at the end."""
+
+ROUNDING = 1e-6
+"""A last segment is this share longer rather than followed by what rounding has left."""
+
+# numbers of a run
+(
+    NOW, MODE, RATE, UNTIL, DID, STALLED, PART, BASE, BASE_STALL, DURABLE, DURABLE_STALL, COUNT, PENDING, PENDING_STALL,
+    PENDING_AT, CORRUPT, CORRUPT_STALL, CORRUPT_COUNT, FOUND_AT, CORRUPT_CLASS, SERVING, HOT_LEFT, COLD_LEFT, REPLICAS,
+    CAUSE, THROUGH, IMMUNE, FELL, ATTEMPTS, RESTARTS, PHASE, PHASES, WAITED, FULL, SWAPPED, TO_SHOP, JOINING, JOIN_AT,
+    SEED, REPLICATE, EVENTS,
+) = range(41)  # fmt: skip
+
+
+class State(NamedTuple):
+    """Where a run stands.
+
+    Attributes:
+        s: (41,) numbers, see the names above: ``BASE`` work at the last checkpoint of any kind and ``DID`` since;
+            ``DURABLE`` work saved for good, ``PENDING`` work on its way there until ``PENDING_AT``; the same with
+            ``_STALL``: stalls until then; ``CORRUPT`` work saved before the oldest unnoticed corruption.
+        ledger: (15,) seconds by bucket.
+        plan: (2, 40) ends of the phases under way, and their buckets.
+        slow_until: (c,) end of the slowdown by each class.
+        failures: (c,) events that took effect.
+        trial, trial_ledger: as ``s`` and ``ledger``, to look ahead.
+        events: (n, 4) time, kind, class, value.
+    """
+
+    s: Floats
+    ledger: Floats
+    plan: Floats
+    slow_until: Floats
+    failures: Floats
+    trial: Floats
+    trial_ledger: Floats
+    events: Floats
+
+
+def new_state(model: Model, seed: int, events: int) -> State:
+    """Room for a run; :func:`simtrain.reliability.machine.begin` puts it at its start."""
+    classes = len(model.classes)
+    s = np.zeros(EVENTS + 1)
+    s[SEED] = seed
+    return State(
+        s, np.zeros(len(BUCKETS)), np.zeros((2, 40)), np.zeros(classes), np.zeros(classes), np.zeros(EVENTS + 1),
+        np.zeros(len(BUCKETS)), np.zeros((events, 4)),
+    )  # fmt: skip
+
+
+@jit_in_place
+def advance(m: Model, st: State, to: float) -> None:
+    """Bring a run forward to ``to``, or to the end of its work where that comes first."""
+    s, span = st.s, to - st.s[NOW]
+    if span <= 0.0 or s[MODE] == DONE:
+        return
+    if s[SERVING] >= m.job[NODES]:
+        s[FULL] += span
+    if s[MODE] == RUN:
+        work(m, s, st.ledger, to)
+        if s[MODE] == DONE and s[SERVING] >= m.job[NODES]:
+            s[FULL] -= to - s[NOW]
+        return
+    if s[MODE] == WAIT:
+        s[WAITED] += span
+        st.ledger[WAITING] += span
+    else:
+        _phases(st, to)
+    s[NOW] = to
+
+
+@jit_in_place
+def _phases(st: State, to: float) -> None:
+    s, now = st.s, st.s[NOW]
+    while s[PHASE] < s[PHASES]:
+        end = st.plan[0, int(s[PHASE])]
+        stop = min(end, to)
+        st.ledger[int(st.plan[1, int(s[PHASE])])] += stop - now
+        now = stop
+        if end > to:
+            return
+        s[PHASE] += 1.0
+
+
+@jit_in_place
+def finish(m: Model, st: State) -> float:
+    """When the work is done if nothing happens any more; endless work: never."""
+    if m.job[WORK] == math.inf:
+        return math.inf
+    for i in range(len(st.s)):
+        st.trial[i] = st.s[i]
+    for i in range(len(st.ledger)):
+        st.trial_ledger[i] = st.ledger[i]
+    work(m, st.trial, st.trial_ledger, math.inf)
+    return float(st.trial[NOW])
+
+
+@jit_in_place
+def work(m: Model, s: Floats, ledger: Floats, to: float) -> None:
+    """Work and checkpoints from ``NOW`` until ``to``; at the end of the work the mode is DONE."""
+    job, rate, now = m.job, s[RATE], s[NOW]
+    while True:
+        final = job[WORK] - s[BASE] <= job[TAU] * (1.0 + ROUNDING)
+        goal = job[WORK] - s[BASE] if final else job[TAU]
+        left = goal - s[DID]
+        if left > 0.0:
+            need = left / rate
+            if now + need > to:
+                done = (to - now) * rate
+                s[DID] += done
+                ledger[USEFUL] += done
+                ledger[DEGRADED] += (to - now) - done
+                now = to
+                break
+            s[DID] = goal
+            ledger[USEFUL] += left
+            ledger[DEGRADED] += need - left
+            now += need
+        if final and job[AFTER] == 0.0:
+            s[MODE] = DONE
+            break
+        durable = final or s[PART] + 1.0 >= job[PARTS]
+        end = now + job[MEMORY_STALL] + (job[STALL] if durable else 0.0) - s[STALLED]
+        if durable:
+            end = max(end, s[PENDING_AT])
+        stop = min(end, to)
+        ledger[CHECKPOINT] += stop - now
+        if end > to:
+            s[STALLED] += stop - now
+            now = stop
+            break
+        now = end
+        _save(m, s, ledger, goal, durable, now)
+        if final:
+            s[MODE] = DONE
+            break
+        now = _jump(m, s, ledger, now, to)
+    s[NOW] = now
+
+
+@jit_in_place
+def _save(m: Model, s: Floats, ledger: Floats, goal: float, durable: bool, now: float) -> None:
+    s[BASE] += goal
+    s[BASE_STALL] = ledger[CHECKPOINT]
+    s[DID] = s[STALLED] = 0.0
+    s[PART] += 1.0
+    if durable:
+        s[PART] = 0.0
+        settle(s, now)
+        s[PENDING], s[PENDING_STALL], s[PENDING_AT] = s[BASE], s[BASE_STALL], now + m.job[PERSIST]
+        settle(s, now)
+
+
+@jit_in_place
+def settle(s: Floats, now: float) -> None:
+    """A checkpoint on its way is durable once its time has come."""
+    if s[PENDING_AT] <= now and s[PENDING_AT] > -math.inf:
+        s[DURABLE], s[DURABLE_STALL], s[PENDING_AT] = s[PENDING], s[PENDING_STALL], -math.inf
+        s[COUNT] += 1.0
+
+
+@jit_in_place
+def _jump(m: Model, s: Floats, ledger: Floats, now: float, to: float) -> float:
+    """Whole segments that fit before ``to``, all but the last of them at once; returns the time after them."""
+    job, rate = m.job, s[RATE]
+    tau, parts = job[TAU], job[PARTS]
+    part_s = tau / rate + job[MEMORY_STALL]
+    if s[PART] == 0.0 and (job[PERSIST] == 0.0 or s[PENDING_AT] > now):
+        whole, span = parts * tau, max(parts * part_s + job[STALL], job[PERSIST])
+        fit = min((to - now) / span, (job[WORK] - s[BASE]) / whole)
+        if fit > 2.0:
+            n = math.floor(fit) - 1.0
+            stall = span - whole / rate
+            now += n * span
+            _gain(s, ledger, rate, n * whole, n * stall)
+            s[DURABLE], s[DURABLE_STALL] = s[BASE], s[BASE_STALL]
+            s[COUNT] += n
+            if job[PERSIST] > 0.0:
+                s[DURABLE] -= whole
+                s[DURABLE_STALL] -= stall
+                s[PENDING], s[PENDING_STALL], s[PENDING_AT] = s[BASE], s[BASE_STALL], now + job[PERSIST]
+    fit = min(min((to - now) / part_s, (job[WORK] - s[BASE]) / tau), parts - 1.0 - s[PART])
+    if fit > 2.0:
+        n = math.floor(fit) - 1.0
+        now += n * part_s
+        s[PART] += n
+        _gain(s, ledger, rate, n * tau, n * job[MEMORY_STALL])
+    return float(now)
+
+
+@jit_in_place
+def _gain(s: Floats, ledger: Floats, rate: float, work_s: float, stall_s: float) -> None:
+    ledger[USEFUL] += work_s
+    ledger[DEGRADED] += work_s / rate - work_s
+    ledger[CHECKPOINT] += stall_s
+    s[BASE] += work_s
+    s[BASE_STALL] = ledger[CHECKPOINT]
