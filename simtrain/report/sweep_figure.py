@@ -12,7 +12,7 @@ from simtrain.report.frame import framed
 from simtrain.report.html import Content, Section, write_html
 from simtrain.report.html import Table as PageTable
 from simtrain.report.palette import BACKGROUND, INK, STYLES, Kind, lighten
-from simtrain.report.sweep_words import measure, sweep_rows, value_text
+from simtrain.report.sweep_words import failures, measure, sweep_rows, value_text
 from simtrain.sweep.axes import Axis
 from simtrain.sweep.table import Cell, Table, best_cell, higher_is_better
 
@@ -46,10 +46,13 @@ def sweep_figure(table: Table, metric: str) -> go.Figure:
         figure = _line(table, axes[0], cells, best, metric)
     else:
         figure = _heat_map(table, _best_of_each(cells, metric), best, metric)
-    title = f"{measure(metric).name}: {table.title}" if table.title else measure(metric).name
-    across = 150 + 46 * len(axes[0].values) if len(axes) > 1 else 0
-    framed(figure, title, _subtitle(table, metric, best), height=max(430, across))
-    figure.update_layout(margin_t=104, margin_b=110)
+    title = f"{measure(metric).name} by {' and '.join(axis.name for axis in axes[:2])}"
+    if len(axes) == 1:
+        framed(figure, title, _subtitle(table, metric, best), height=460)
+        figure.update_layout(margin_b=110)
+    else:
+        framed(figure, title, _subtitle(table, metric, best), height=max(380, 180 + 46 * len(axes[0].values)))
+        figure.update_layout(margin_b=70, plot_bgcolor=_EMPTY)
     return figure
 
 
@@ -63,6 +66,8 @@ def write_sweep_page(table: Table, metric: str, path: str | Path, notes: str = "
         Section("", [*opening, sweep_figure(table, metric)]),
         Section("All points", [PageTable(header, rows[:_MOST_ROWS], caption)]),
     ]
+    if table.failed:
+        sections.append(Section("Failed", [*failures(table, _MOST_ROWS)]))
     return write_html(sections, path, table.title or "Sweep")
 
 
@@ -120,7 +125,11 @@ def _heat_map(table: Table, cells: Sequence[Cell], best: Cell | None, metric: st
             reversescale=not higher_is_better(metric),
             xgap=2,
             ygap=2,
-            colorbar={"title": {"text": words.title, "side": "right"}, "outlinewidth": 0, "thickness": 16},
+            colorbar={
+                "title": {"text": words.title, "side": "right", "font": {"size": 13}},
+                "outlinewidth": 0,
+                "thickness": 16,
+            },
         )
     )
     if len(cells) <= _MOST_LABELS:
@@ -131,7 +140,6 @@ def _heat_map(table: Table, cells: Sequence[Cell], best: Cell | None, metric: st
         figure.add_shape(type="rect", **box, line={"color": _ORANGE, "width": 3})
     figure.update_xaxes(title_text=across.name, **_ticks(across), showgrid=False)
     figure.update_yaxes(title_text=down.name, **_ticks(down), showgrid=False, autorange="reversed")
-    figure.update_layout(plot_bgcolor=_EMPTY)
     return figure
 
 

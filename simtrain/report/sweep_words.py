@@ -12,7 +12,7 @@ from simtrain.sweep.table import Row, Table
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
-__all__ = ["Measure", "measure", "sweep_rows", "sweep_table", "value_text"]
+__all__ = ["Measure", "failures", "measure", "sweep_rows", "sweep_table", "value_text"]
 
 _SHARES = {"mfu", "mfu_causal", "hfu", "bubble_fraction", "goodput", "effective_mfu", "availability"}
 _NAMES = {
@@ -86,18 +86,30 @@ def value_text(value: Any) -> str:
 
 
 def sweep_rows(table: Table, metric: str | None) -> tuple[list[str], list[list[str]]]:
-    """Header and cells: the axes, what matters most, the metric, and errors; the best row has a star."""
+    """Header and cells: the axes, what matters most, and the metric; the best row has a star."""
     shown = [column for column in _SHOWN if column in table.columns]
     if metric is not None and metric not in shown:
         shown.append(metric)
     best = None if metric is None else table.best(metric)
-    header = ["", *table.keys, *(measure(column).title for column in shown)]
-    rows = [_cells(table, row, shown, best == number) for number, row in enumerate(table.rows)]
-    if table.failed:
-        header.append("error")
-        for cells, row in zip(rows, table.rows, strict=True):
-            cells.append((row["error"] or "").split("\n", 1)[0])
-    return header, rows
+    header = ["", *_short(table.keys), *(measure(column).title for column in shown)]
+    return header, [_cells(table, row, shown, best == number) for number, row in enumerate(table.rows)]
+
+
+def failures(table: Table, most: int) -> list[str]:
+    """Which points failed and why, a line each for the first ``most``."""
+    names = _short(table.keys)
+    lines = []
+    for row in table.failed[:most]:
+        where = ", ".join(f"{name} {value_text(row[key])}" for name, key in zip(names, table.keys, strict=True))
+        lines.append(f"{where}: {row['error']}")
+    more = len(table.failed) - most
+    return [*lines, f"and {more} more"] if more > 0 else lines
+
+
+def _short(keys: tuple[str, ...]) -> list[str]:
+    """Key paths by their last part, where that is enough to tell them apart."""
+    ends = [key.rsplit(".", 1)[-1] for key in keys]
+    return [end if ends.count(end) == 1 else key for key, end in zip(keys, ends, strict=True)]
 
 
 def sweep_table(table: Table, metric: str | None) -> RichTable:
@@ -109,7 +121,7 @@ def sweep_table(table: Table, metric: str | None) -> RichTable:
     header, rows = sweep_rows(table, metric)
     drawn = RichTable(box=box.SIMPLE_HEAD)
     for number, name in enumerate(header):
-        drawn.add_column(Text(name), justify="left" if number == 0 or name == "error" else "right", overflow="fold")
+        drawn.add_column(Text(name), justify="right" if number else "left", overflow="fold")
     for cells in rows[:MOST]:
         drawn.add_row(*map(Text, cells), style="bold" if cells[0] else None)
     if len(rows) > MOST:
@@ -118,5 +130,7 @@ def sweep_table(table: Table, metric: str | None) -> RichTable:
 
 
 def _cells(table: Table, row: Row, shown: list[str], best: bool) -> list[str]:
-    numbers = (measure(column).text(row.get(column)) for column in shown)
+    numbers = tuple(measure(column).text(row.get(column)) for column in shown)
+    if row["error"] is not None:
+        numbers = ("failed", *[""] * (len(shown) - 1))
     return ["*" if best else "", *(value_text(row[key]) for key in table.keys), *numbers]

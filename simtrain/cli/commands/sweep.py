@@ -55,6 +55,7 @@ def sweep(
     A scenario that cannot be is a row with its error. Figures: a line for one axis, a heat map for two.
     """
     from simtrain.report.sweep_output import check_format, write_rows
+    from simtrain.report.sweep_words import failures, sweep_table
     from simtrain.sweep.grid import load_sweep
 
     if output:
@@ -68,8 +69,8 @@ def sweep(
         say(f"wrote {output}")
     if len(table.failed) == len(table.rows):
         raise InputError(f"none of the {len(table.rows)} scenarios of {grid.label} can be: {table.rows[0]['error']}")
-    if table.failed:
-        say(f"simtrain: note: {len(table.failed)} of {len(table.rows)} scenarios failed; column error says why")
+    for line in failures(table, 5):
+        say(f"simtrain: note: failed: {line}")
     column = table.metric(wanted)
     if html:
         from simtrain.report.sweep_figure import write_sweep_page
@@ -79,8 +80,6 @@ def sweep(
     if json:
         print_json(table.document(column))
         return
-    from simtrain.report.sweep_words import sweep_table
-
     console().print(sweep_table(table, column))
 
 
