@@ -47,7 +47,7 @@ def flat(document: Mapping[str, Any]) -> dict[str, Any]:
     """
     row = {"step.engine": document["engine"]}
     for part in _PARTS:
-        row |= dict(_leaves(part, document.get(part)))
+        row |= dict(_leaves(part, document.get(part) or {}))
     return row
 
 
@@ -65,5 +65,5 @@ def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield name, max(value)
     elif isinstance(value, float) and not math.isfinite(value):
         yield name, None
-    elif not isinstance(value, list | tuple) and name != "run":
+    elif not isinstance(value, list | tuple):
         yield name, value

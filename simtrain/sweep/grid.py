@@ -32,12 +32,14 @@ class Grid:
         axes: the first varies slowest.
         base: the scenario that every point changes, with all its parts.
         label: what messages call the sweep.
+        origin: where its axes are written; paths among their values count from there.
     """
 
     sweep: Sweep
     axes: tuple[Axis, ...]
     base: Document
     label: str
+    origin: Origin
 
     def __len__(self) -> int:
         return prod(len(axis.values) for axis in self.axes)
@@ -56,7 +58,7 @@ class Grid:
             ScenarioError: a key or value that a scenario cannot have.
             UnknownNameError: a part or a schedule that does not exist.
         """
-        document, origin = self.base, Origin(f"{self.label}: axes", self.base.origin.folder)
+        document, origin = self.base, self.origin
         for key in sorted(point, key=lambda key: key.count(".")):  # a whole part before what changes inside it
             document = changes.put(document, key, point[key], origin)
         scenario = validate(Scenario, finish("scenario", document))
@@ -80,6 +82,7 @@ def load_sweep(source: Source, *overrides: str, axes: Sequence[str] = ()) -> Gri
     """
     document = open_source(source, "study")
     label = document.origin.label
+    origin = Origin(f"{label}: axes", document.origin.folder, document.origin.opened)
     written = dict(parse_axis(text) for text in axes)
     if "axes" in document or "zip" in document or document.get("kind") == "sweep":
         sweep = validate(Sweep, document)
@@ -90,12 +93,12 @@ def load_sweep(source: Source, *overrides: str, axes: Sequence[str] = ()) -> Gri
     elif written:
         base = follow("scenario", document, document.origin)
         sweep = Sweep(title=str(document.get("title", "")), extends=label, axes=written)
-        label = LABEL
+        origin = Origin(LABEL)
     else:
         raise ScenarioError(f"{label} has no 'axes': it is no sweep; give one, for example {LABEL} layout.tp=1,2,4")
-    found = axes_of(sweep, label)
+    found = axes_of(sweep, LABEL if origin.label == LABEL else label)
     _apart(found, overrides)
-    grid = Grid(sweep, found, _complete(base, overrides, document), label)
+    grid = Grid(sweep, found, _complete(base, overrides, document), label, origin)
     if len(grid) > MOST:
         raise ScenarioError(f"{label}: the axes span {len(grid)} points; at most {MOST} are swept")
     return grid

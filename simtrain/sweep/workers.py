@@ -60,7 +60,7 @@ def _in_processes(chunks: Iterator[list[Job]], workers: int) -> Generator[Done, 
     running: set[Future[Done]] = set()
     try:
         while True:
-            with _interrupts_held():
+            with _signals_held():
                 running |= {pool.submit(_chunk_done, chunk) for chunk in islice(chunks, 2 * workers - len(running))}
             if not running:
                 return
@@ -94,12 +94,16 @@ def _leave_with_parent() -> None:
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C waits; processes started meanwhile never see it, not even before they can ignore it."""
+def _signals_held() -> Iterator[None]:
+    """Ctrl-C waits; processes started meanwhile never see it, not even before they can ignore it.
+
+    Nor do they and the threads started meanwhile end by a closed pipe, as the program itself does: a pool that is
+    stopped closes its own.
+    """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGPIPE})
     try:
         yield
     finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
@@ -27,7 +29,7 @@ def test_a_range_keeps_its_ends_and_its_distances(first, ratio, steps, log) -> N
     found = values({"from": first, "to": last, "steps": steps, "scale": "log" if log else "linear"})
     assert len(found) == steps
     assert (found[0], found[-1]) == (pytest.approx(first), last)
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in pairwise(found):
         if log:
             assert after / before == pytest.approx(ratio ** (1 / (steps - 1)))
         else:
