@@ -47,10 +47,11 @@ def document(kind: str, name: str) -> str:
 
 
 def _is_of(kind: str, name: str) -> bool:
-    """Scenarios and studies share a folder: a study is what holds scenarios."""
+    """Scenarios and studies share a folder: a study is what holds scenarios, or axes."""
     if kind not in ("scenario", "study"):
         return True
-    return ("scenarios" in library.read(library.find(kind, name))) == (kind == "study")
+    content = library.read(library.find(kind, name))
+    return any(key in content for key in ("scenarios", "axes", "zip")) == (kind == "study")
 
 
 def _row(kind: str, name: str) -> dict[str, str]:

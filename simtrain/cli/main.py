@@ -18,6 +18,7 @@ from simtrain.cli.commands.memory import memory
 from simtrain.cli.commands.run import run
 from simtrain.cli.commands.schedule import schedule
 from simtrain.cli.commands.schema import schema
+from simtrain.cli.commands.sweep import sweep
 from simtrain.cli.commands.timeline import timeline
 from simtrain.cli.commands.topology import topology
 from simtrain.errors import SimtrainError
@@ -33,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-for command in (init, run, explain, compare, timeline, memory, schedule, topology, catalog, schema):
+for command in (init, run, explain, compare, sweep, timeline, memory, schedule, topology, catalog, schema):
     app.command()(command)
 
 

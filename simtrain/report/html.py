@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import html
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ import plotly.graph_objects as go
 from plotly.io import to_json
 from plotly.offline import get_plotlyjs
 
+from simtrain.report.files import replacing
 from simtrain.report.palette import BACKGROUND, FONT, GRID, INK
 
 __all__ = ["Content", "Section", "Table", "page", "write_html", "write_text"]
@@ -98,15 +97,8 @@ def page(contents: Content | Section | Iterable[Content | Section], title: str =
 def write_text(path: str | Path, text: str) -> Path:
     """Write a text file through a temporary one beside it, so that nothing half-written is ever seen."""
     target = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(target) as file:
+        file.write_text(text, encoding="utf-8")
     return target
 
 

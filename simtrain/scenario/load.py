@@ -17,7 +17,7 @@ from simtrain.scenario.part import Part
 from simtrain.scenario.resolve import PARTS, Document, Origin, finish, follow, open_document
 from simtrain.scenario.scenario import Scenario, Study, StudyEntry
 
-__all__ = ["Source", "dump", "load", "load_cluster", "load_study", "scenario_schema"]
+__all__ = ["Source", "dump", "load", "load_cluster", "load_study", "open_source", "scenario_schema", "validate"]
 
 Source = str | Path | Mapping[str, Any]
 P = TypeVar("P", bound=Part)
@@ -38,7 +38,7 @@ def load(source: Source, *overrides: str) -> Scenario:
     Raises:
         InputError: the document or an override is wrong; the message has one line per problem.
     """
-    document = _open(source, "scenario")
+    document = open_source(source, "scenario")
     name = document.origin.opened[0].stem if document.origin.opened else ""
     scenario = follow("scenario", document, document.origin)
     return _scenario(changes.apply(scenario, overrides), name)
@@ -54,11 +54,11 @@ def load_cluster(source: Source, *overrides: str) -> Cluster:
     Raises:
         InputError: as :func:`load`.
     """
-    document = _open(source, "cluster")
+    document = open_source(source, "cluster")
     if "cluster" in document:
         raise ScenarioError(f"{document.origin.label} is a scenario, not a cluster; give what its key 'cluster' names")
     followed = follow("cluster", document, document.origin)
-    return _validate(Cluster, finish("cluster", changes.apply(followed, overrides, "cluster")))
+    return validate(Cluster, finish("cluster", changes.apply(followed, overrides, "cluster")))
 
 
 def load_study(source: Source, *overrides: str) -> tuple[Study, list[Scenario]]:
@@ -71,13 +71,15 @@ def load_study(source: Source, *overrides: str) -> tuple[Study, list[Scenario]]:
     Raises:
         InputError: as :func:`load`; or the file is a single scenario, or a scenario's name stands twice.
     """
-    document = _open(source, "study")
+    document = open_source(source, "study")
     label = document.origin.label
+    if "axes" in document or "zip" in document:
+        raise ScenarioError(f"{label} is a sweep (a grid of scenarios); use it with 'simtrain sweep'")
     if "scenarios" not in document:
         raise ScenarioError(
             f"{label} has no 'scenarios': it is one scenario, not a study; use 'simtrain run' or load()"
         )
-    study = _validate(Study, document)
+    study = validate(Study, document)
     names = [entry.name for entry in study.scenarios]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -103,7 +105,12 @@ def scenario_schema() -> dict[str, Any]:
     return schema
 
 
-def _open(source: Source, kind: str) -> Document:
+def open_source(source: Source, kind: str) -> Document:
+    """The document of ``kind`` that a user names by a library name, a path or a mapping; not yet followed.
+
+    Raises:
+        InputError: it does not exist or cannot be read.
+    """
     if isinstance(source, Mapping):
         return Document.wrap(source, Origin(kind))
     if not isinstance(source, str | Path):
@@ -129,10 +136,15 @@ def _scenario(document: Document, name: str) -> Scenario:
     resolved = finish("scenario", document)
     if not resolved.get("name"):
         resolved.put("name", name, resolved.origin)
-    return _validate(Scenario, resolved)
+    return validate(Scenario, resolved)
 
 
-def _validate(cls: type[P], document: Document) -> P:
+def validate(cls: type[P], document: Document) -> P:
+    """``document`` as an object of ``cls``.
+
+    Raises:
+        ScenarioError: one line per problem.
+    """
     try:
         return cls.model_validate(document)
     except ValidationError as error:

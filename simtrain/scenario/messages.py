@@ -137,7 +137,7 @@ def _named_part(keys: Keys, schema: type[Part]) -> str:
 
 def _unknown_key(detail: ErrorDetails, keys: Keys, schema: type[Part], document: Document) -> str:
     owner = _owner(keys, schema, document)
-    valid = sorted(owner.model_fields) if owner else []
+    valid = sorted(field.alias or name for name, field in owner.model_fields.items()) if owner else []
     where = ".".join(map(str, keys[:-1])) or "the document"
     return f"= {_show(detail['input'])}: there is no such key in {where}; {_allowed(str(keys[-1]), valid)}"
 

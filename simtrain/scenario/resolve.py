@@ -118,6 +118,10 @@ def follow(kind: str, value: Any, origin: Origin, keys: Keys = ()) -> Any:
             f"{value.origin.label} is a study (several scenarios), not one scenario; "
             "use it with 'simtrain compare' or load_study()"
         )
+    if kind == "scenario" and ("axes" in value or "zip" in value):
+        raise ScenarioError(
+            f"{value.origin.label} is a sweep (a grid of scenarios), not one scenario; use it with 'simtrain sweep'"
+        )
     if "extends" not in value:
         return value
     return _extended(kind, value, keys)

@@ -1,4 +1,4 @@
-"""A scenario: everything one simulation needs; and a study: several scenarios side by side."""
+"""A scenario: everything one simulation needs; a study: several side by side; a sweep: a grid of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from simtrain.scenario.part import Part
 from simtrain.scenario.reliability import Reliability
 from simtrain.scenario.workload import Workload
 
-__all__ = ["Scenario", "Study", "StudyEntry"]
+__all__ = ["Range", "Scenario", "Study", "StudyEntry", "Sweep"]
 
 
 class Scenario(Part):
@@ -55,3 +55,36 @@ class Study(Part):
     notes: str = ""
     extends: str | None = None
     scenarios: Annotated[tuple[StudyEntry, ...], Field(min_length=1, strict=False)]
+
+
+class Range(Part):
+    """Values of an axis at equal distances, or in equal ratios; whole numbers stay whole (write 1.0 for fractions)."""
+
+    from_: Annotated[int | float | str, Field(alias="from")]
+    """First value: a number, or one with a unit, such as 5 min."""
+    to: int | float | str
+    """Last value, in the unit of the first."""
+    steps: int = Field(ge=2)
+    """How many values, both ends included."""
+    scale: Literal["linear", "log"] = "linear"
+    """``linear``: equal distances; ``log``: equal ratios."""
+
+
+class Sweep(Part):
+    """A grid of scenarios: one for every combination of the values of its axes."""
+
+    kind: Literal["sweep"] = "sweep"
+    title: str = ""
+    notes: str = ""
+    extends: str
+    """Scenario that every point starts from."""
+    set: dict[str, Any] = {}
+    """Changes to all points, as ``a.b.c: value``."""
+    axes: dict[str, Any] = {}
+    """Per key path a list of values, or a Range; the first axis varies slowest."""
+    zip: Annotated[tuple[dict[str, Any], ...], Field(strict=False)] = ()
+    """Axes of several key paths that change together; all lists of one entry are equally long."""
+    seeds: Annotated[int, Field(ge=1)] | Annotated[tuple[int, ...], Field(strict=False)] | None = None
+    """One more axis: how many seeds (0, 1, 2 ...), or which; absent: the scenario's own."""
+    metric: str = "step.mfu"
+    """Column that figures show and by which the best point is chosen."""

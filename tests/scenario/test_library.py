@@ -7,6 +7,7 @@ import pytest
 from simtrain.errors import UnknownNameError
 from simtrain.scenario import library
 from simtrain.scenario.load import dump, load, load_study
+from simtrain.sweep.grid import load_sweep
 
 
 def _any(kind: str) -> str:
@@ -48,7 +49,11 @@ def test_every_part_of_the_library_is_valid(kind, name):
 
 @pytest.mark.parametrize("name", library.names("study"))
 def test_every_study_of_the_library_is_valid(name):
-    if "scenarios" in library.read(library.find("study", name)):
+    content = library.read(library.find("study", name))
+    if content.get("kind") == "sweep":
+        grid = load_sweep(name)
+        assert all(grid.scenario(point) for point in grid.points)
+    elif "scenarios" in content:
         study, scenarios = load_study(name)
         assert len(scenarios) == len(study.scenarios)
     else:
