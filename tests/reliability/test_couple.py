@@ -87,7 +87,8 @@ def test_parts_and_blast_radius_come_from_the_cluster(plain):
     job = job_of(
         with_(
             plain,
-            "reliability={classes: {leaf: {owner: leaf_switch, mtbf: 9 days}, rack: {owner: rack, span: 2, mtbf: 9 days},"
+            "reliability={classes: {leaf: {owner: leaf_switch, mtbf: 9 days},"
+            " rack: {owner: rack, mtbf: 9 days, span: 2},"
             " nic: {owner: nic, mtbf: 9 days}, job: {owner: job, mtbf: 9 days}, gpu: {owner: gpu, mtbf: 9 days}}}",
         )
     )
