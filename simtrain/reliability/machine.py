@@ -135,6 +135,7 @@ def note(st: State, kind: int, cause: float, value: float) -> None:
     n = int(st.s[EVENTS])
     if n < len(st.events):
         st.events[n, 0], st.events[n, 1], st.events[n, 2], st.events[n, 3] = st.s[NOW], kind, cause, value
+        st.events[n, 4] = st.ledger[USEFUL]
     st.s[EVENTS] += 1.0
 
 
