@@ -82,8 +82,13 @@ def say(text: str) -> None:
 
 
 def notes(step: StepReport) -> None:
-    """Say which prices are missing from a step's bill, and why an MFU above 1 is no defect."""
+    """Say which prices are missing from a step's bill, what stands for what, why an MFU above 1 is no defect."""
     lines = list(step.job.unknown)
+    if step.uneven:
+        lines.append(
+            "GPUs of a pipeline rank load their links differently, and the most loaded stand for all, which may be a "
+            "few percent off; fold: false simulates each GPU, fold: true says nothing"
+        )
     if step.mfu > 1.0:
         lines.append(
             f"MFU {step.mfu:.2f} is above 1: it is counted against the bf16 peak, with attention in full and the "

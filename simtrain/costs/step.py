@@ -55,11 +55,10 @@ class StepPrices:
 
 def shard_of(scenario: Scenario, parallel: Parallel) -> Shard:
     """How one layer of a resolved scenario is cut."""
-    layout, workload, node = scenario.layout, scenario.workload, scenario.cluster.node
-    group = place(parallel, layout.rank_order).groups("ep")[0]
-    in_node = np.bincount(group // (node.gpus if isinstance(node, Node) else 1)).max()
+    layout, workload = scenario.layout, scenario.workload
     moe = workload.model.moe if isinstance(workload.model, Model) else None
     limited = moe is not None and moe.max_nodes_per_token is not None
+    dispatcher = layout.dispatcher or ("deepep" if limited else "alltoall")
     return Shard(
         micro_batch=layout.micro_batch,
         sequence=workload.sequence_length,
@@ -78,12 +77,24 @@ def shard_of(scenario: Scenario, parallel: Parallel) -> Shard:
         precision=layout.precision,
         tp_overlap=layout.tp_overlap,
         tp_overlap_chunks=layout.tp_overlap_chunks,
-        dispatcher=layout.dispatcher or ("deepep" if limited else "alltoall"),
+        dispatcher=dispatcher,
         shared_expert_overlap=layout.shared_expert_overlap,
         ep_overlap_wgrad=layout.ep_overlap_wgrad,
         routing=workload.routing,
-        ep_in_node=int(in_node),
+        ep_per_link=_ranks_per_link(scenario, parallel, dispatcher),
     )
+
+
+def _ranks_per_link(scenario: Scenario, parallel: Parallel, dispatcher: str) -> int:
+    """Ranks of an expert parallel group whose rows share a link: those of a NIC, or of a node that gets a row once."""
+    node = scenario.cluster.node
+    group = place(parallel, scenario.layout.rank_order).groups("ep")[0]
+    if not isinstance(node, Node) or group[0] // node.gpus == group[-1] // node.gpus:
+        return 1  # every rank has a link of its own to the others of its node
+    in_node = int(np.bincount(group // node.gpus).max())
+    if dispatcher == "deepep" and node.links.kind != "pcie":
+        return in_node
+    return max(1, in_node // max(node.nics, 1))
 
 
 def send_bytes(model: Model, shard: Shard) -> float:

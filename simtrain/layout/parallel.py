@@ -262,7 +262,10 @@ def _check_recompute(layout: Layout, model: Model, prefix: str) -> None:
         return
     where = f"{prefix}layout.recompute_modules = [{', '.join(chosen)}]"
     if layout.recompute != "selective":
-        raise LayoutError(f"{where}, but layout.recompute = {layout.recompute}; allowed: layout.recompute = selective")
+        raise LayoutError(
+            f"{where}, but layout.recompute = {layout.recompute}; allowed: layout.recompute = selective, or "
+            "layout.recompute_modules = null"
+        )
     places = recompute_places(model)
     names = sorted({name for place in places for name in place})
     if not chosen:

@@ -61,11 +61,10 @@ def recompute_places(model: Model) -> frozenset[tuple[str, ...]]:
 def _loaded(moe: MixtureOfExperts, layer_index: int, shard: Shard) -> Shard:
     """What the busiest rank of a group computes in a layer, and what the busiest link to it carries.
 
-    Rows that cross the network once for a whole node load its links evenly; all others go to one rank.
+    Ranks that share a NIC, or whose node gets each row once, share what the busiest of them gets.
     """
     loads = rank_loads(moe, shard.ep, layer_index, shard.routing)
-    shared = shard.dispatcher == "deepep" and 1 < shard.ep_in_node < shard.ep and shard.ep % shard.ep_in_node == 0
-    links = loads.reshape(-1, shard.ep_in_node).mean(axis=1) if shared else loads
+    links = loads.reshape(-1, shard.ep_per_link).mean(axis=1) if shard.ep % shard.ep_per_link == 0 else loads
     return replace(shard, expert_load=float(loads.max()), traffic_load=float(links.max()))
 
 

@@ -64,7 +64,7 @@ class Shard:
         dispatcher: likewise, worked out where it is absent there.
         routing: how evenly tokens spread over experts; expert_load: rows of the busiest rank's experts in a layer,
             relative to an even spread of all rows; traffic_load: rows over the busiest link to experts, likewise.
-        ep_in_node: ranks of an expert parallel group that share a node.
+        ep_per_link: ranks of an expert parallel group whose rows share the busiest link to experts.
     """
 
     micro_batch: int
@@ -89,7 +89,7 @@ class Shard:
     routing: ExpertRouting = field(default_factory=ExpertRouting)
     expert_load: float = 1.0
     traffic_load: float = 1.0
-    ep_in_node: int = 1
+    ep_per_link: int = 1
     etp: int | None = None
 
     @property

@@ -163,6 +163,11 @@ class FlowTable:
         self._routed: dict[tuple[object, ...], int] = {}
 
     @property
+    def alike(self) -> bool:
+        """Whether in each exchange all groups of a pipeline rank load their links alike."""
+        return all(flows.alike for flows in self.flows)
+
+    @property
     def sharing(self) -> Sharing:
         """How kernels and transfers slow each other."""
         contention = self._list.contention

@@ -30,9 +30,10 @@ class Scenario(Part):
     """Failures, checkpoints and recovery; absent: nothing fails."""
     engine: Literal["auto", "des", "compiled"] = "auto"
     """Event engine; ``auto`` takes the fastest that applies and says which."""
-    fold: bool = True
-    """Simulate one GPU for all that behave alike; otherwise every GPU by itself, slowly: the same result where groups
-    of a pipeline rank load links alike, else within a few percent."""
+    fold: bool | None = None
+    """Simulate one GPU for all that behave alike.  Absent: where groups of a pipeline rank load links alike, or there
+    are too many GPUs to do otherwise, which a note then says.  false: every GPU by itself, slowly; true: always one,
+    the most loaded group standing for all."""
     seed: int = Field(0, ge=0)
 
 

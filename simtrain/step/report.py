@@ -101,7 +101,8 @@ class Coverage:
 class StepReport:
     """One training step: times, rates, shares of GPU time, memory, job and money.
 
-    ``network`` says what the links carried; it works that out when it is asked.
+    ``network`` says what the links carried; it works that out when it is asked.  ``uneven``: groups of a pipeline rank
+    load links differently, and the most loaded one stands for all, since there are too many GPUs to simulate each.
     """
 
     scenario: Scenario
@@ -122,6 +123,7 @@ class StepReport:
     timeline: Timeline = field(repr=False)
     topology: Topology = field(repr=False)
     network: NetworkReport = field(repr=False)
+    uneven: bool = False
 
     def document(self) -> dict[str, Any]:
         """The JSON document of ``simtrain run``."""

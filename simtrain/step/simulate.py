@@ -24,7 +24,7 @@ from simtrain.scenario.cluster import Device, Node
 from simtrain.scenario.model import Model
 from simtrain.scenario.scenario import Scenario
 from simtrain.schedules.order import Order
-from simtrain.step.copies import copies_of
+from simtrain.step.copies import copies_of, stands_for_uneven
 from simtrain.step.explain import contributions, coverage
 from simtrain.step.memory import memory_report
 from simtrain.step.money import job_report
@@ -129,6 +129,7 @@ def report_step(plan: Plan, timeline: Timeline) -> StepReport:
         timeline=timeline,
         topology=plan.topology,
         network=_network(plan, timeline),
+        uneven=stands_for_uneven(plan.scenario, plan.lowered, plan.copies),
     )
 
 

@@ -44,6 +44,8 @@ def topology(
     from simtrain.quantities import parse_quantity
     from simtrain.scenario.load import load_cluster
 
+    if collective is None and algorithm is not None:
+        raise InputError("--algorithm needs --collective: what to run by it")
     output_file(html)
     cluster = load_cluster(name, *(set or ()))
     with blame(shown("cluster", name), ""):
@@ -84,6 +86,8 @@ def _group(graph: Topology, collective: str, gpus: int | None) -> range:
     taking = graph.gpus if gpus is None else gpus
     if not 2 <= taking <= graph.gpus or (collective == "send_recv" and taking != 2):
         allowed = "2 (one sends, one receives)" if collective == "send_recv" else f"2 to {graph.gpus}"
+        if graph.gpus < 2:
+            raise InputError(f"--collective {collective}: the cluster has one GPU; it takes 2 or more")
         raise InputError(f"--gpus = {taking}: {collective} on this cluster takes {allowed}")
     return range(taking)
 

@@ -39,6 +39,14 @@ class Flows:
         """Number of groups."""
         return len(self.group_ptr) - 1
 
+    @property
+    def alike(self) -> bool:
+        """Whether every group fills its busiest edge as much as the others do theirs, or nearly so."""
+        if self.groups < 2 or not self.use.size:
+            return True
+        most = np.maximum.reduceat(self.use, self.group_ptr[:-1][np.diff(self.group_ptr) > 0])
+        return bool(np.ptp(most) <= 1e-3 * most.max())
+
     def summed(self) -> tuple[Ints, Floats]:
         """Edges that any group crosses, ascending, and the use of all groups together: each (edges,)."""
         return _summed(self.edge, self.use)
