@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
+_NO_SPREAD = 1e-6
 LEAST_GAPS = 10
 """Below so many gaps the law stays exponential: shapes of so few are noise."""
 
@@ -155,7 +156,7 @@ def _repair(times_s: Sequence[float]) -> Law | None:
     if not times_s:
         return None
     logs = np.log(times_s)
-    return Law.of_median(math.exp(float(logs.mean())), max(float(logs.std()), 1e-6))
+    return Law.of_median(math.exp(float(logs.mean())), max(float(logs.std()), _NO_SPREAD))
 
 
 def fitted_document(classes: Sequence[FittedClass], observed_s: float, gpus: int) -> dict[str, Any]:
@@ -186,17 +187,20 @@ def _finite(fit: FittedLaw) -> float | None:
     return None if math.isnan(fit.log_likelihood) else fit.log_likelihood
 
 
-def fitted_yaml(classes: Sequence[FittedClass], observed_s: float, gpus: int, origin: str) -> str:
+def fitted_yaml(classes: Sequence[FittedClass], observed_s: float, gpus: int, origin: str, recovery: str) -> str:
     """A reliability preset: every class counted per GPU, so that it holds for other sizes too.
 
     A class whose gaps are not exponential keeps its law as one clock of the whole system (``renewal: system``).
+    ``recovery`` is what the log does not tell, such as "10 min".
     """
     found = {each.name: _preset_class(each, gpus) for each in classes}
     events = sum(each.events for each in classes)
     document = {
         "title": f"Fitted to {origin}",
         "classes": found,
-        "source": f"{origin}: {events} events in {observed_s / 86400:.4g} days on {gpus} GPUs, maximum likelihood.",
+        "recovery": {"start": recovery},
+        "source": f"{origin}: {events} events in {observed_s / 86400:.4g} days on {gpus} GPUs, by maximum likelihood. "
+        "The recovery is not in the log: it was given beside it.",
     }
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
 
@@ -209,6 +213,6 @@ def _preset_class(each: FittedClass, gpus: int) -> dict[str, Any]:
     if each.repair is None:
         found["nodes_lost"] = 0
     else:
-        mean = f"{each.repair.mean_s / 86400:.6g} days"
-        found["repair"] = {"mean": mean, "law": "lognormal", "shape": float(f"{each.repair.shape:.4g}")}
+        mean, sigma = f"{each.repair.mean_s / 86400:.6g} days", float(f"{each.repair.shape:.4g}")
+        found["repair"] = {"mean": mean, "law": "lognormal", "shape": sigma} if sigma > _NO_SPREAD else mean
     return found

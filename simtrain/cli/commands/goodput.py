@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from simtrain.cli.options import Json, Set, blame, console, output_file, print_json, progress, say, shown
-from simtrain.errors import InputError
+from simtrain.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
     from simtrain.reliability.incidents import IncidentLog
@@ -100,7 +100,7 @@ def goodput(
     if case is not None:
         _answer(case, trace, engine, runs, seed, json=json)
     elif fit is not None:
-        _fit(_log(fit, observed), fit.name, gpus, out, json=json)
+        _fit(_log(fit, observed), fit.name, options, out, json=json)
     elif replay is not None:
         if engine == "closed_form":
             raise InputError("--engine closed_form cannot replay a log; allowed: auto, des, compiled")
@@ -172,9 +172,7 @@ class _Options:
 
     def of_source(self, source: str, changes: tuple[str, ...]) -> Setup:
         """Classes of a preset, for so many GPUs; or the Job of a scenario."""
-        from simtrain.scenario import library
-
-        if source not in library.names("preset") and not _is_preset(source):
+        if not _is_preset(source):
             return self._of_scenario(source, changes)
         from simtrain.reliability.alone import classes_of_preset, recovery_of_preset
         from simtrain.scenario.load import load_preset
@@ -220,12 +218,19 @@ class _Options:
 
 
 def _is_preset(source: str) -> bool:
-    """Whether a file is a preset: a document of failure classes."""
-    if not Path(source).is_file():
-        return False
+    """Whether a name or a file is a preset: a document of failure classes alone.
+
+    Raises:
+        UnknownNameError: a name that is neither a preset's nor a scenario's.
+    """
     from simtrain.scenario import library
 
-    return not {"cluster", "workload", "extends"} & set(library.read(Path(source)))
+    if Path(source).is_file():
+        return not {"cluster", "workload", "extends"} & set(library.read(Path(source)))
+    presets, scenarios = library.names("preset"), library.names("scenario")
+    if source not in (*presets, *scenarios) and "/" not in source and not source.endswith(".yaml"):
+        raise UnknownNameError("preset or scenario", source, (*presets, *scenarios))
+    return source in presets
 
 
 def _answer(case: Path, trace: Path | None, engine: Engine, runs: int | None, seed: int, *, json: bool) -> None:
@@ -280,12 +285,14 @@ def _log(path: Path, observed: str | None) -> IncidentLog:
     return read_incidents(path, _seconds("--observed", observed, above_zero=True) if observed else None)
 
 
-def _fit(log: IncidentLog, origin: str, gpus: int, out: Path | None, *, json: bool) -> None:
+def _fit(log: IncidentLog, origin: str, options: _Options, out: Path | None, *, json: bool) -> None:
     from simtrain.reliability.fit import fit_incidents, fitted_document, fitted_yaml
 
-    classes = fit_incidents(log)
+    classes, gpus = fit_incidents(log), options.gpus
+    recovery_s = options.after().mean_s
     if out:
-        out.write_text(fitted_yaml(classes, log.observed_s, gpus, origin), encoding="utf-8")
+        text = fitted_yaml(classes, log.observed_s, gpus, origin, f"{recovery_s:g} s")
+        out.write_text(text, encoding="utf-8")
         say(f"wrote {out}")
     if json:
         print_json(fitted_document(classes, log.observed_s, gpus))
