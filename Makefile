@@ -27,7 +27,7 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.run
-	@for script in benchmarks/bench_*.py benchmarks/schedules.py benchmarks/network.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+	@for script in benchmarks/bench_*.py benchmarks/schedules.py benchmarks/network.py benchmarks/reliability.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
 figures: $(VENV)/.dev
 	$(BIN)/python docs/figures.py

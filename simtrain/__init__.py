@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         UnknownNameError,
         UnsupportedError,
     )
+    from simtrain.reliability.run import RunReport, simulate_run
     from simtrain.scenario.load import dump, load, load_study, scenario_schema
     from simtrain.scenario.scenario import Scenario, Study
     from simtrain.step.report import StepReport
@@ -41,6 +42,7 @@ __all__ = [
     "LayoutError",
     "ProgramError",
     "QuantityError",
+    "RunReport",
     "Scenario",
     "ScenarioError",
     "ScheduleError",
@@ -58,6 +60,7 @@ __all__ = [
     "report",
     "scenario_schema",
     "schedules",
+    "simulate_run",
     "simulate_step",
 ]
 
@@ -67,9 +70,11 @@ _HOMES = {
     "load": "simtrain.scenario.load",
     "load_study": "simtrain.scenario.load",
     "scenario_schema": "simtrain.scenario.load",
+    "RunReport": "simtrain.reliability.run",
     "Scenario": "simtrain.scenario.scenario",
     "Study": "simtrain.scenario.scenario",
     "StepReport": "simtrain.step.report",
+    "simulate_run": "simtrain.reliability.run",
     "simulate_step": "simtrain.step.simulate",
 }
 

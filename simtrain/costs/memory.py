@@ -25,6 +25,7 @@ __all__ = [
     "HeldBytes",
     "StageActivations",
     "StageParameters",
+    "adam_bytes",
     "element_bytes",
     "optimizer_traffic_bytes",
     "parameter_bytes",
@@ -125,7 +126,7 @@ def parameter_bytes(model: Model, layout: Layout, parallel: Parallel, stages: It
     full = total.dense + total.experts
     sharded = total.dense / over["dp"] + total.experts / over.get("edp", over["dp"])
     weight, gradient = element_bytes(layout.precision), element_bytes(layout.grad_precision)
-    adam = _adam_bytes(layout)
+    adam = adam_bytes(layout)
     return HeldBytes(
         weights=weight * (sharded if layout.zero == 3 else full),
         gradients=gradient * (sharded if layout.zero >= 2 else full),
@@ -139,11 +140,11 @@ def optimizer_traffic_bytes(layout: Layout) -> float:
 
     Without a master the weight itself is read too.
     """
-    weight, state = element_bytes(layout.precision), _adam_bytes(layout)
+    weight, state = element_bytes(layout.precision), adam_bytes(layout)
     return element_bytes(layout.grad_precision) + 2 * state + weight * (1 if weight < _MASTER_BYTES else 2)
 
 
-def _adam_bytes(layout: Layout) -> float:
+def adam_bytes(layout: Layout) -> float:
     """Two moments of a parameter, and its master where the weight is not fp32 itself."""
     master = _MASTER_BYTES if element_bytes(layout.precision) < _MASTER_BYTES else 0.0
     return 2 * element_bytes(layout.moment_precision) + master

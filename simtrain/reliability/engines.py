@@ -79,4 +79,6 @@ def simulate(
 
 def _events(state: State, names: tuple[str, ...]) -> tuple[Event, ...]:
     rows = state.events[: int(state.s[EVENTS])].tolist()
-    return tuple(Event(t, KINDS[int(kind)], names[int(c)] if c >= 0 else "", value) for t, kind, c, value in rows)
+    return tuple(
+        Event(t, KINDS[int(kind)], names[int(c)] if c >= 0 else "", value, useful) for t, kind, c, value, useful in rows
+    )

@@ -58,7 +58,7 @@ class State(NamedTuple):
         slow_until: (c,) end of the slowdown by each class.
         failures: (c,) events that took effect.
         trial, trial_ledger: as ``s`` and ``ledger``, to look ahead.
-        events: (n, 4) time, kind, class, value.
+        events: (n, 5) time, kind, class, value, useful work.
     """
 
     s: Floats
@@ -78,7 +78,7 @@ def new_state(model: Model, seed: int, events: int) -> State:
     s[SEED] = seed
     return State(
         s, np.zeros(len(BUCKETS)), np.zeros((2, 40)), np.zeros(classes), np.zeros(classes), np.zeros(EVENTS + 1),
-        np.zeros(len(BUCKETS)), np.zeros((events, 4)),
+        np.zeros(len(BUCKETS)), np.zeros((events, 5)),
     )  # fmt: skip
 
 

@@ -42,13 +42,15 @@ class Event:
 
     ``kind``: failure (value: seconds of work lost), rate (work goes on; value: speed, 1 is full), waiting (value: nodes
     missing), corrupt, found (value: work lost), planned (value: seconds), back (value: spare nodes), done (value:
-    work). ``cause`` is the name of a class, or empty.
+    work). ``cause`` is the name of a class, or empty; ``useful_s`` the work
+    that counts so far, what this event undid left out.
     """
 
     time_s: float
     kind: str
     cause: str
     value: float
+    useful_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

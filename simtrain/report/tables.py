@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from simtrain.cluster.topology import Finding
+    from simtrain.reliability.run import RunReport
     from simtrain.step.compare import Difference
     from simtrain.step.network import LinkUse, NetworkReport
     from simtrain.step.report import MemoryReport, StepReport
@@ -27,6 +28,8 @@ __all__ = [
     "explain_table",
     "memory_table",
     "network_tables",
+    "run_rows",
+    "run_table",
     "step_rows",
     "step_table",
     "topology_table",
@@ -76,6 +79,35 @@ def waterfall_table(step: StepReport) -> Table:
         if abs(share) >= 5e-5
     ]
     return _table(("GPU time", "share", "of the step", ""), rows, left=(0, 3))
+
+
+def run_rows(run: RunReport) -> list[tuple[str, str]]:
+    """What a run with failures comes to, as (quantity, value) in words."""
+    checkpoint, mtbf = run.job.checkpoint, run.job.rate_per_s
+    error = f" ± {1.96 * run.standard_error:.2%}" if run.result.runs > 1 else ""
+    strikes = "failures strike recovery too" if run.result.recovery_can_fail else "recovery cannot fail"
+    days = [f"{d:,.1f}" if d else "not by the horizon" for d in run.days_quantiles(0.05, 0.5, 0.95)]
+    rows = [
+        ("goodput", f"{run.goodput:.2%}{error} ({strikes})"),
+        ("effective MFU", f"{run.effective_mfu:.1%}"),
+        ("days with failures", f"{run.days:,.1f}"),
+        ("5, 50, 95 % of runs done after", " / ".join(days) + " days"),
+        ("cost with failures", _usd(run.cost_usd)),
+        ("USD per million useful tokens", _usd(run.usd_per_million_tokens, ".4g", "")),
+        ("between failures", format_quantity(1 / mtbf, "time") if mtbf else "never"),
+        ("failures in a run", f"{sum(run.failures.values()):,.0f}"),
+        (f"checkpoint ({checkpoint.kind}) every", format_quantity(checkpoint.interval_s, "time")),
+    ]
+    lost = {bucket: share for bucket, share in run.ledger.items() if bucket != "useful" and share >= 5e-5}
+    return [*rows, *((bucket.replace("_", " "), f"{share:.2%}") for bucket, share in lost.items())]
+
+
+def run_table(*runs: RunReport) -> Table:
+    """Runs with failures side by side; buckets of wall time that are 0.00 % in all of them are left out."""
+    columns = [dict(run_rows(run)) for run in runs]
+    keys = dict.fromkeys(key for column in columns for key in column)
+    rows = [(key, *(column.get(key, "-") for column in columns)) for key in keys]
+    return _table(("the run", *(run.step.scenario.name for run in runs)), rows)
 
 
 def memory_table(memory: MemoryReport) -> Table:

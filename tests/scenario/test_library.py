@@ -17,7 +17,7 @@ def _scenario(**parts: object) -> dict[str, object]:
     node = {"extends": _any("node"), **parts.pop("node", {})}
     cluster = parts.pop("cluster", {"node": node, "nodes": 1})
     workload = parts.pop("workload", {"model": _any("model"), "sequence_length": 8, "global_batch": 1, "tokens": 8})
-    return {"cluster": cluster, "workload": workload}
+    return {"cluster": cluster, "workload": workload, **parts}
 
 
 def _wrapped(kind: str, name: str) -> dict[str, object]:
@@ -30,12 +30,14 @@ def _wrapped(kind: str, name: str) -> dict[str, object]:
         return _scenario(cluster={"node": _any("node"), "nodes": 2, "fabric": name})
     if kind == "model":
         return _scenario(workload={"extends": _any("workload"), "model": name})
+    if kind == "preset":
+        return _scenario(reliability=name)
     return _scenario(**{kind: name})
 
 
 PARTS = [
     (kind, name)
-    for kind in ("device", "node", "fabric", "cluster", "model", "workload")
+    for kind in ("device", "node", "fabric", "cluster", "model", "workload", "preset")
     for name in library.names(kind)
 ]
 

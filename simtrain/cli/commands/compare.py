@@ -25,16 +25,18 @@ def compare(
 
     Fit, step time, MFU, days, money, and what makes the difference to the first one, bucket by bucket, in seconds.
     """
+    from simtrain.reliability.run import run_of
     from simtrain.scenario.load import load_study
     from simtrain.step.compare import differences
     from simtrain.step.simulate import simulate_step
 
     plan, scenarios = load_study(study, *(set or ()))
-    document, steps = shown("study", study), []
+    document, steps, runs = shown("study", study), [], []
     with progress("comparing", total=len(scenarios)) as advance:
         for scenario in scenarios:
             with blame(f"{document}, scenario {scenario.name!r}", scenario.name):
                 steps.append(simulate_step(scenario))
+                runs.append(run_of(steps[-1]) if scenario.reliability else None)
             advance(f"{scenario.name}: {steps[-1].time_s:.2f} s a step")
     gaps = differences(steps)
     for step in steps:
@@ -47,14 +49,19 @@ def compare(
     if json:
         print_json(
             {
-                "scenarios": [{"name": s.scenario.name, **s.document()} for s in steps],
+                "scenarios": [
+                    {"name": s.scenario.name, **s.document(), "run": run.document() if run else None}
+                    for s, run in zip(steps, runs, strict=True)
+                ],
                 "differences": [gap.document() for gap in gaps],
             }
         )
         return
-    from simtrain.report.tables import compare_table, difference_table
+    from simtrain.report.tables import compare_table, difference_table, run_table
 
     out = console()
     out.print(compare_table(steps, gaps))
     if gaps:
         out.print(difference_table(gaps))
+    if any(runs):
+        out.print(run_table(*filter(None, runs)))

@@ -42,10 +42,11 @@ def run(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Simulate one step: speed, where the time goes, memory, cost.
+    """Simulate one step and, where the scenario has reliability, the run: speed, where time goes, memory, cost.
 
     Exit status 3 when the layout does not fit in memory.
     """
+    from simtrain.reliability.run import run_of
     from simtrain.scenario.load import load
     from simtrain.step.fit import fit_advice
     from simtrain.step.simulate import simulate_step
@@ -55,6 +56,7 @@ def run(
     loaded = load(scenario, *(set or ()))
     with progress(f"simulating {loaded.name}"), blame(shown("scenario", scenario), loaded.name):
         step = simulate_step(loaded)
+        whole = run_of(step) if loaded.reliability else None
     notes(step)
     if html:
         from simtrain.report import topology, write_html
@@ -67,13 +69,20 @@ def run(
     advice = None if step.memory.fits else fit_advice(loaded, step.memory)
     if json:
         network = {"network": step.network.document()} if links else {}
-        print_json(step.document() | network | ({"misfit": advice.document()} if advice else {}))
+        print_json(
+            step.document()
+            | {"run": whole.document() if whole else None}
+            | network
+            | ({"misfit": advice.document()} if advice else {})
+        )
     else:
-        from simtrain.report.tables import memory_table, network_tables, step_table, waterfall_table
+        from simtrain.report.tables import memory_table, network_tables, run_table, step_table, waterfall_table
 
         out = console()
         for table in (step_table(step), waterfall_table(step), memory_table(step.memory)):
             out.print(table)
+        if whole:
+            out.print(run_table(whole))
         for table in network_tables(step.network) if links else ():
             out.print(table)
         if advice:

@@ -1,0 +1,219 @@
+"""From a scenario with reliability to a run: counts from the cluster, presets, money, and what is refused."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import simtrain as st
+from simtrain.cluster.build import build
+from simtrain.reliability.blast import leaf_nodes
+from simtrain.reliability.couple import checkpoint_bytes, job_of
+from simtrain.reliability.engines import simulate
+from simtrain.reliability.optimum import best_interval
+from simtrain.reliability.run import run_of
+from simtrain.scenario import library
+from simtrain.scenario.load import load_cluster
+from tests.small import small
+
+DAY = 86400.0
+
+
+def step(*overrides):
+    return st.simulate_step(small("workload.tokens=20B", *overrides))
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return step("reliability=h100")
+
+
+def with_(plain, *overrides):
+    """The step with another reliability; the step itself does not depend on it."""
+    return dataclasses.replace(plain, scenario=small("workload.tokens=20B", *overrides))
+
+
+def gpu_days(job, gpus):
+    return gpus / sum(c.rate_per_s for c in job.classes) / DAY
+
+
+@pytest.mark.parametrize(
+    ("preset", "expected"),
+    [("h100", 2111), ("a100-rsc1", 1231), ("a100-rsc2", 3419), ("rtx4090-30-days", 30), ("rtx4090-500-days", 500)],
+)
+def test_presets_add_up_to_their_published_total(plain, preset, expected):
+    assert gpu_days(job_of(with_(plain, f"reliability={preset}")), 16) == pytest.approx(expected, rel=2e-3)
+
+
+@pytest.mark.parametrize("preset", library.names("preset"))
+def test_every_preset_runs_and_names_its_source(plain, preset):
+    run = run_of(with_(plain, f"reliability={preset}", "reliability.horizon=30 days"), runs=3)
+    assert run.goodput > 0.5
+    assert sum(run.ledger.values()) == pytest.approx(1, abs=1e-9)
+    assert run.step.scenario.reliability.source
+
+
+def test_llama_3(plain):
+    """419 unexpected interruptions of 16,384 GPUs in 54 days, within two standard deviations; above 90 %."""
+    job = job_of(plain)
+    classes = tuple(dataclasses.replace(c, components=c.components * 1024) for c in job.classes)
+    run = simulate(dataclasses.replace(job, classes=classes, work_s=math.inf, horizon_s=54 * DAY), 200)
+    assert abs(run.failures.sum(axis=1).mean() - 419) < 41
+    assert run.goodput > 0.9
+
+
+def test_no_failure_no_loss_but_stalls(plain):
+    run = run_of(with_(plain, "reliability={checkpoint: {kind: blocking, interval: 10 min, stall: 30 s}}"), runs=2)
+    segments = math.ceil(run.job.work_s / 600)
+    assert run.result.wall_s == pytest.approx(run.job.work_s + 30 * segments, rel=1e-9)
+    assert run.step.mfu * run.goodput == run.effective_mfu
+    assert run.days == pytest.approx(run.step.job.days / run.goodput)
+
+
+def test_money_counts_the_longer_run_and_the_spares(plain):
+    bare = run_of(with_(plain, "reliability=rtx4090-30-days", "reliability.mtbf_per_gpu=2 days"), runs=5)
+    assert bare.cost_usd == pytest.approx(bare.step.job.cost_usd / bare.goodput)
+    spare = run_of(
+        with_(plain, "reliability=rtx4090-30-days", "reliability.mtbf_per_gpu=2 days", "reliability.spares.cold=2"),
+        runs=5,
+    )
+    assert spare.cost_usd == pytest.approx(spare.step.job.cost_usd / spare.goodput * 2, rel=1e-9)
+
+
+def test_parts_and_blast_radius_come_from_the_cluster(plain):
+    job = job_of(
+        with_(
+            plain,
+            "reliability={classes: {leaf: {owner: leaf_switch, mtbf: 9 days},"
+            " rack: {owner: rack, mtbf: 9 days, span: 2},"
+            " nic: {owner: nic, mtbf: 9 days}, job: {owner: job, mtbf: 9 days}, gpu: {owner: gpu, mtbf: 9 days}}}",
+        )
+    )
+    assert {c.name: (c.components, c.nodes_lost) for c in job.classes} == {
+        "leaf": (1, 2),
+        "rack": (1, 2),
+        "nic": (16, 1),
+        "job": (1, 0),
+        "gpu": (16, 1),
+    }
+
+
+def test_leaves_of_a_rail_optimised_tree_hold_one_port_of_every_node():
+    leaves = leaf_nodes(build(load_cluster("32x-hgx-h100")))
+    assert len(leaves) == 8
+    assert all(leaf == set(range(32)) for leaf in leaves)
+
+
+def test_memory_checkpoints_survive_events_smaller_than_their_copies(plain):
+    text = "reliability={checkpoint: {kind: tiered, interval: 30 min, memory_copies: %d}, classes: {a: {mtbf: 9 days}}}"
+    assert [job_of(with_(plain, text % n)).classes[0].survives_memory for n in (1, 2)] == [0.0, 1.0]
+
+
+def test_bytes_and_bandwidth_make_the_times_of_checkpoints(plain):
+    job = job_of(with_(plain, "reliability={storage: {write: 1 GB/s, read: 2 GB/s}, checkpoint: {kind: blocking}}"))
+    size = checkpoint_bytes(plain.scenario)
+    assert job.checkpoint.stall_s == pytest.approx(size / 1e9)
+    phases = {bucket: law.mean_s for bucket, law in job.recovery.phases}
+    assert phases == pytest.approx({"load": size / 2e9, "communicator": 0.003 * 16})
+
+
+def test_slow_gpus_and_ports_simulate_the_step_again(plain):
+    text = "reliability={classes: {a: {owner: %s, mtbf: 9 days, effect: %s, factor: 0.5, duration: 1 h}}}"
+    slow = job_of(with_(plain, text % ("gpu", "slow"))).classes[0].factor
+    port = job_of(with_(plain, text % ("nic", "degraded"))).classes[0].factor
+    assert 0.5 <= slow < 0.8 < port <= 1.0
+
+
+@pytest.mark.parametrize("stall", [1.0, 30.0, 180.0])
+def test_the_best_interval_is_a_maximum(stall):
+    M = 1265.625
+    best = best_interval("exact", M, stall)
+    goodput = lambda t: t / math.expm1((t + stall) / M)  # noqa: E731
+    assert goodput(best) > max(goodput(best * 1.01), goodput(best / 1.01))
+    known = {30.0: (255.94115306582373, 275.56759606310754, 255.93048343240878)}
+    for rule, value in zip(("exact", "young", "daly"), known.get(stall, ()), strict=False):
+        assert best_interval(rule, M, stall) == pytest.approx(value, rel=1e-9)
+
+
+def test_intervals_are_whole_steps(plain):
+    for text, steps in (("7 steps", 7), ("1 step", 1)):
+        job = job_of(with_(plain, f"reliability.checkpoint={{kind: blocking, interval: {text}, stall: 1 s}}"))
+        assert job.checkpoint.interval_s == pytest.approx(steps * plain.time_s)
+    job = job_of(with_(plain, "reliability=h100", "reliability.checkpoint.kind=blocking"))
+    assert job.checkpoint.interval_s / plain.time_s == pytest.approx(round(job.checkpoint.interval_s / plain.time_s))
+
+
+def test_replicas_must_be_whole_nodes(plain):
+    shrink = "reliability.spares.policy=shrink"
+    assert job_of(with_(plain, "reliability=h100", shrink)).fleet.nodes_per_replica == 1
+    other = with_(plain, "reliability=h100", shrink, "layout.tp=1", "layout.pp=1")
+    assert job_of(other).fleet.nodes == 2
+
+
+def test_both_engines_run_the_same_scenario(plain):
+    fast, des = (
+        run_of(with_(plain, "reliability=rtx4090-30-days", f"engine={engine}"), runs=2)
+        for engine in ("compiled", "des")
+    )
+    assert (fast.result.engine, des.result.engine) == ("compiled", "des")
+    assert fast.result.wall_s == pytest.approx(des.result.wall_s, rel=1e-9)
+
+
+def test_the_timeline_ends_where_the_run_ends(plain):
+    run = run_of(with_(plain, "reliability=rtx4090-30-days", "reliability.mtbf_per_gpu=5 days"), seed=3, runs=4)
+    line = run.timeline
+    assert line.time_s[-1] == run.result.wall_s[0]
+    assert line.useful_s[-1] == pytest.approx(run.job.work_s)
+    assert (np.diff(line.time_s) >= 0).all()
+    end = line.time_s[-1:]
+    assert line.cumulative(end)[0] == pytest.approx(run.job.work_s / end[0])
+    assert line.sliding(end, end[0])[0] == pytest.approx(line.cumulative(end)[0])
+    assert {e.cause for e in line.events if e.kind == "failure"} <= set(run.result.classes)
+    assert set(line.speed) <= {0.0, 1.0}
+
+
+def test_completion_dates(plain):
+    run = run_of(with_(plain, "reliability=rtx4090-30-days"), runs=40)
+    p5, p50, p95 = run.days_quantiles(0.05, 0.5, 0.95)
+    assert p5 <= p50 <= p95
+    assert run.chance_by(p95) >= 0.95
+    assert run.chance_by(p5 * 0.99) < 0.06
+    cut = run_of(with_(plain, "reliability=rtx4090-30-days", "reliability.horizon=1 h"), runs=4)
+    assert not cut.completed
+    assert cut.days_quantiles(0.5) == (None,)
+
+
+def test_the_document_has_the_keys_scripts_rely_on():
+    from simtrain.cli.main import app
+
+    result = CliRunner().invoke(
+        app, ["run", "llama2-70b-on-240-h100", "--set", "reliability=h100", "--set", "reliability.runs=3", "--json"]
+    )
+    run = json.loads(result.stdout)["run"]
+    keys = {"goodput", "effective_mfu", "days", "cost_usd", "usd_per_million_tokens", "ledger", "recovery_can_fail"}
+    assert keys <= run.keys()
+    assert sum(run["ledger"].values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("reliability.checkpoint.interval=0 s", "reliability.checkpoint.interval = '0 s' is no interval"),
+        ("reliability.classes.gpu={extends: h100}", "extends"),
+        ("reliability.mtbf_per_gpu=30 days", "mtbf_per_gpu needs classes with a share"),
+        ("reliability.recovery.start=3", "reliability.recovery.start = 3 has no unit"),
+        ("reliability.spares.policy=hope", "allowed: wait, spare, shrink, replica"),
+    ],
+)
+def test_the_impossible_is_refused(override, message):
+    with pytest.raises(st.InputError) as caught:
+        small("reliability=h100", override)
+    assert message in str(caught.value)
+
+
+def test_a_run_needs_reliability():
+    with pytest.raises(st.InputError, match="has no reliability"):
+        st.simulate_run(small())
