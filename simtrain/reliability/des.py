@@ -15,7 +15,7 @@ import simpy
 from simpy.core import StopSimulation
 from simpy.events import EventPriority
 
-from simtrain.reliability import machine
+from simtrain.reliability import draws, machine
 from simtrain.reliability.job import Job
 from simtrain.reliability.pack import BURST, BURST_EVENTS, COMPONENTS, HORIZON, SINGLE, SYSTEM, Model
 from simtrain.reliability.progress import (
@@ -31,6 +31,7 @@ from simtrain.reliability.progress import (
     State,
     advance,
 )
+from simtrain.reliability.recovery import due
 
 __all__ = ["Runner"]
 
@@ -91,14 +92,14 @@ class _Run:
             advance(self._m, self._st, horizon)
 
     def _train(self) -> Process:
-        s, env, due = self._s, self._env, machine.due.compiled
+        s, env, ends = self._s, self._env, due.compiled
         while s[MODE] != DONE:
             self._until = s[UNTIL]
             try:
                 yield _At(env, self._until, _TRAINER) if self._until < math.inf else env.event()
             except simpy.Interrupt:
                 continue
-            due(self._m, self._st)
+            ends(self._m, self._st)
             self._until = s[UNTIL]
             self._follow_up()
 
@@ -107,7 +108,7 @@ class _Run:
         env, order, drawn, since = self._env, _CLASS + c, 0, 0.0
         block = np.zeros((_BLOCK, 2))
         while since < math.inf:
-            machine.gaps(self._m, self._st, c, drawn, since, block)
+            draws.gaps(self._m, self._st, c, drawn, since, block)
             drawn += _BLOCK
             for since, position in block.tolist():
                 if since == math.inf:
@@ -118,7 +119,7 @@ class _Run:
     def _parts(self, c: int) -> Process:
         """Failures of one class part by part; each part that failed starts anew."""
         m, st, env, order = self._m, self._st, self._env, _CLASS + c
-        gap, drawn = machine.gap.compiled, [1] * int(m.classes[c, COMPONENTS])
+        gap, drawn = draws.gap.compiled, [1] * int(m.classes[c, COMPONENTS])
         parts = [(*gap(m, st, c, i, 0, 0.0), i) for i in range(len(drawn))]
         heapq.heapify(parts)
         while parts[0][0] < math.inf:
@@ -131,14 +132,14 @@ class _Run:
     def _system(self, c: int) -> Process:
         """Failures of a class whose clock starts anew whenever the job does."""
         m, st, drawn = self._m, self._st, 1
-        now, position = machine.gap(m, st, c, 0, 0, 0.0)
+        now, position = draws.gap(m, st, c, 0, 0, 0.0)
         while True:
             try:
                 yield _At(self._env, now, _CLASS + c) if now < math.inf else self._env.event()
                 failed, now = now, math.inf
                 self._event(c, failed, position, first=True)
             except simpy.Interrupt:
-                now, position = machine.gap(m, st, c, 0, drawn, self._s[NOW])
+                now, position = draws.gap(m, st, c, 0, drawn, self._s[NOW])
                 drawn += 1
 
     def _event(self, c: int, now: float, position: float, first: bool) -> None:
@@ -149,7 +150,7 @@ class _Run:
             if first and m.classes[c, BURST]:
                 self._burst(c, draw, now)
             for node in range(int(s[TO_SHOP])):
-                self._env.process(self._repair(machine.service.compiled(m, st, c, draw, node), now))
+                self._env.process(self._repair(draws.service.compiled(m, st, c, draw, node), now))
             for _ in range(int(s[JOINING])):
                 self._env.process(self._back(s[JOIN_AT]))
             if st.slow_until[c] > now:
@@ -174,7 +175,7 @@ class _Run:
 
     def _burst(self, c: int, draw: int, now: float) -> None:
         for k in range(int(self._m.classes[c, BURST_EVENTS])):
-            after, position = machine.burst(self._m, self._st, c, draw, k)
+            after, position = draws.burst(self._m, self._st, c, draw, k)
             if after == math.inf:
                 return
             self._env.process(self._late(c, now + after, position))
