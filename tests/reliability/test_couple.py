@@ -220,6 +220,6 @@ def test_a_run_needs_reliability():
 
 
 def test_a_run_that_gets_nowhere_says_why(plain):
-    hopeless = "reliability={mtbf_per_gpu: 1 min, recovery: {start: 10 h}, runs: 2, horizon: 30 days}"
+    hopeless = "reliability={mtbf_per_gpu: 1 min, recovery: {start: 10 h}, runs: 2, horizon: 1 h}"
     with pytest.raises(st.InputError, match="no work outlives a failure"):
         run_of(with_(plain, hopeless, "reliability.checkpoint.interval=10 min"))
