@@ -13,6 +13,8 @@ from simtrain.errors import UnsupportedError
 __all__ = ["binomial", "elastic", "erlang_b", "nodes_down", "renewal_function", "spare_pool"]
 
 Floats = NDArray[np.float64]
+MOST_STATES = 2000
+"""Size of the largest Markov chain that is solved."""
 
 
 def erlang_b(servers: int, load: float) -> float:
@@ -52,8 +54,13 @@ def nodes_down(
 
     Stationary vector of the Markov chain: from j ≤ spares down to j + lost at each class's rate, from j to j − 1 at
     j/MTTR (exponential repair, unlimited crews).
+
+    Raises:
+        UnsupportedError: more than :data:`MOST_STATES` nodes can be down.
     """
     most = min(spares + max(nodes_lost), active + spares)
+    if most > MOST_STATES:
+        raise UnsupportedError(f"{most} nodes may be down; the chain takes up to {MOST_STATES}")
     rates = np.zeros((most + 1, most + 1))
     for down in range(most + 1):
         if down:

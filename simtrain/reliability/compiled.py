@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from simtrain.errors import SimtrainError
 from simtrain.jit import jit_in_place
+from simtrain.reliability.draws import burst, gap, service
 from simtrain.reliability.job import Job
-from simtrain.reliability.machine import begin, burst, due, found, gap, happen, returned, service, slow_ends
+from simtrain.reliability.machine import begin, found, happen, returned, slow_ends
 from simtrain.reliability.pack import BURST, BURST_EVENTS, COMPONENTS, HORIZON, SINGLE, SYSTEM, Model
 from simtrain.reliability.progress import (
     DONE,
@@ -25,6 +26,7 @@ from simtrain.reliability.progress import (
     State,
     advance,
 )
+from simtrain.reliability.recovery import due
 
 __all__ = ["Runner"]
 

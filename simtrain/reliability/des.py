@@ -1,4 +1,4 @@
-"""The reference engine: SimPy processes for the trainer, every class of failures, repairs and what comes late.
+"""The reference engine: SimPy processes for the trainer, every class of failures and the repair shop.
 
 Nothing happens step by step: the trainer sleeps until its work or recovery ends, or until something wakes it.
 """
@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any
 
+import numpy as np
 import simpy
 from simpy.core import StopSimulation
 from simpy.events import EventPriority
 
-from simtrain.reliability import machine
+from simtrain.reliability import draws, machine
 from simtrain.reliability.job import Job
 from simtrain.reliability.pack import BURST, BURST_EVENTS, COMPONENTS, HORIZON, SINGLE, SYSTEM, Model
 from simtrain.reliability.progress import (
@@ -30,10 +32,14 @@ from simtrain.reliability.progress import (
     State,
     advance,
 )
+from simtrain.reliability.recovery import due
 
 __all__ = ["Runner"]
 
 Process = Generator[simpy.Event, Any, None]
+
+_BLOCK = 32
+"""Failures of a class that are drawn at once."""
 
 _FIRST, _TRAINER, _FOUND, _SLOW, _PENDING, _CLASS = range(6)
 """Order of events at one instant; classes come last, in their order."""
@@ -75,7 +81,7 @@ class _Run:
             if model.classes[c, SYSTEM]:
                 self._clocks.append(self._env.process(self._system(c)))
             elif model.classes[c, COMPONENTS]:
-                self._env.process(self._class(c))
+                self._env.process(self._class(c) if model.classes[c, SINGLE] else self._parts(c))
 
     def to_the_end(self) -> None:
         """Run until the work is done, or to the horizon."""
@@ -87,22 +93,34 @@ class _Run:
             advance(self._m, self._st, horizon)
 
     def _train(self) -> Process:
-        s, env = self._s, self._env
+        s, env, ends = self._s, self._env, due.compiled
         while s[MODE] != DONE:
             self._until = s[UNTIL]
             try:
                 yield _At(env, self._until, _TRAINER) if self._until < math.inf else env.event()
             except simpy.Interrupt:
                 continue
-            machine.due(self._m, self._st)
+            ends(self._m, self._st)
             self._until = s[UNTIL]
             self._follow_up()
 
     def _class(self, c: int) -> Process:
-        """Failures of one class; each part that failed starts anew."""
+        """Failures of one class, drawn many at once: what happens to them does not change when they are."""
+        env, order, drawn, since = self._env, _CLASS + c, 0, 0.0
+        block = np.zeros((_BLOCK, 2))
+        while since < math.inf:
+            draws.gaps(self._m, self._st, c, drawn, since, block)
+            drawn += _BLOCK
+            for since, position in block.tolist():
+                if since == math.inf:
+                    return
+                yield _At(env, since, order)
+                self._event(c, since, position, first=True)
+
+    def _parts(self, c: int) -> Process:
+        """Failures of one class part by part; each part that failed starts anew."""
         m, st, env, order = self._m, self._st, self._env, _CLASS + c
-        single, n = bool(m.classes[c, SINGLE]), int(m.classes[c, COMPONENTS])
-        gap, drawn = machine.gap.compiled, [1] * (1 if single else n)
+        gap, drawn = draws.gap.compiled, [1] * int(m.classes[c, COMPONENTS])
         parts = [(*gap(m, st, c, i, 0, 0.0), i) for i in range(len(drawn))]
         heapq.heapify(parts)
         while parts[0][0] < math.inf:
@@ -115,14 +133,14 @@ class _Run:
     def _system(self, c: int) -> Process:
         """Failures of a class whose clock starts anew whenever the job does."""
         m, st, drawn = self._m, self._st, 1
-        now, position = machine.gap(m, st, c, 0, 0, 0.0)
+        now, position = draws.gap(m, st, c, 0, 0, 0.0)
         while True:
             try:
                 yield _At(self._env, now, _CLASS + c) if now < math.inf else self._env.event()
                 failed, now = now, math.inf
                 self._event(c, failed, position, first=True)
             except simpy.Interrupt:
-                now, position = machine.gap(m, st, c, 0, drawn, self._s[NOW])
+                now, position = draws.gap(m, st, c, 0, drawn, self._s[NOW])
                 drawn += 1
 
     def _event(self, c: int, now: float, position: float, first: bool) -> None:
@@ -133,11 +151,15 @@ class _Run:
             if first and m.classes[c, BURST]:
                 self._burst(c, draw, now)
             for node in range(int(s[TO_SHOP])):
-                self._env.process(self._repair(machine.service(m, st, c, draw, node), now))
+                lasts = draws.service.compiled(m, st, c, draw, node)
+                if self._shop is None:
+                    self._later(now + lasts, _PENDING, self._back)
+                else:
+                    self._env.process(self._repair(self._shop, lasts, now))
             for _ in range(int(s[JOINING])):
-                self._env.process(self._back(s[JOIN_AT]))
+                self._later(s[JOIN_AT], _PENDING, self._back)
             if st.slow_until[c] > now:
-                self._env.process(self._slow(c, st.slow_until[c]))
+                self._later(st.slow_until[c], _SLOW, partial(self._fast_again, c))
         self._follow_up()
 
     def _follow_up(self) -> None:
@@ -146,7 +168,7 @@ class _Run:
         if s[FOUND_AT] != self._found_at:
             self._found_at = s[FOUND_AT]
             if self._found_at < math.inf:
-                self._env.process(self._find(self._found_at))
+                self._later(self._found_at, _FOUND, self._find)
         if s[RESTARTS] != self._restarts:
             self._restarts = s[RESTARTS]
             for clock in self._clocks:
@@ -158,45 +180,33 @@ class _Run:
 
     def _burst(self, c: int, draw: int, now: float) -> None:
         for k in range(int(self._m.classes[c, BURST_EVENTS])):
-            after, position = machine.burst(self._m, self._st, c, draw, k)
+            after, position = draws.burst(self._m, self._st, c, draw, k)
             if after == math.inf:
                 return
-            self._env.process(self._late(c, now + after, position))
+            self._later(now + after, _PENDING, partial(self._event, c, position=position, first=False))
 
-    def _late(self, c: int, at: float, position: float) -> Process:
-        yield _At(self._env, at, _PENDING)
-        self._event(c, at, position, first=False)
+    def _later(self, at: float, order: int, action: Callable[[float], None]) -> None:
+        """Call ``action`` with its time when it has come; a process of its own would cost three times as much."""
+        if at < math.inf:
+            _At(self._env, at, order).callbacks.append(lambda _: action(at))
 
-    def _repair(self, lasts: float, now: float) -> Process:
-        if self._shop is None:
-            yield from self._back(now + lasts)
-            return
-        with self._shop.request() as crew:
+    def _repair(self, shop: simpy.Resource, lasts: float, now: float) -> Process:
+        with shop.request() as crew:
             yield crew
             at = max(now, self._env.now) + lasts
-            if at < math.inf:
-                yield _At(self._env, at, _PENDING)
-                self._return(at)
-            else:
-                yield self._env.event()
+            yield _At(self._env, at, _PENDING) if at < math.inf else self._env.event()
+            self._back(at)
 
-    def _back(self, at: float) -> Process:
-        if at < math.inf:
-            yield _At(self._env, at, _PENDING)
-            self._return(at)
-
-    def _return(self, at: float) -> None:
-        machine.returned(self._m, self._st, at)
+    def _back(self, at: float) -> None:
+        machine.returned.compiled(self._m, self._st, at)
         self._follow_up()
 
-    def _slow(self, c: int, until: float) -> Process:
-        yield _At(self._env, until, _SLOW)
-        if self._st.slow_until[c] == until:
+    def _fast_again(self, c: int, at: float) -> None:
+        if self._st.slow_until[c] == at:
             machine.slow_ends(self._m, self._st, c)
             self._follow_up()
 
-    def _find(self, at: float) -> Process:
-        yield _At(self._env, at, _FOUND)
+    def _find(self, at: float) -> None:
         if self._s[FOUND_AT] == at:
             machine.found(self._m, self._st)
             self._follow_up()

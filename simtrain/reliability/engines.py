@@ -7,10 +7,10 @@ import numpy as np
 from simtrain.engines import Engine, choose
 from simtrain.errors import InputError
 from simtrain.reliability.job import Job
-from simtrain.reliability.machine import KINDS
 from simtrain.reliability.pack import pack
 from simtrain.reliability.philox import seed_word
 from simtrain.reliability.progress import DONE, EVENTS, FULL, MODE, NOW, WAITED, State, new_state
+from simtrain.reliability.recovery import KINDS
 from simtrain.reliability.result import BUCKETS, Event, RunResult
 
 __all__ = ["simulate"]

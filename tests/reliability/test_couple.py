@@ -217,3 +217,9 @@ def test_the_impossible_is_refused(override, message):
 def test_a_run_needs_reliability():
     with pytest.raises(st.InputError, match="has no reliability"):
         st.simulate_run(small())
+
+
+def test_a_run_that_gets_nowhere_says_why(plain):
+    hopeless = "reliability={mtbf_per_gpu: 1 min, recovery: {start: 10 h}, runs: 2, horizon: 1 h}"
+    with pytest.raises(st.InputError, match="no work outlives a failure"):
+        run_of(with_(plain, hopeless, "reliability.checkpoint.interval=10 min"))

@@ -211,3 +211,33 @@ def test_the_cost_of_a_failure_does_not_depend_on_the_cluster():
         for n in (8, 10**9)
     )
     assert small.failures[0, 0] == large.failures[0, 0]
+
+
+def test_work_starts_over_where_no_clean_checkpoint_is_kept():
+    cause = FailureClass(name="sdc", effect="corrupt", law=Law("instants", table=(250.0,)), detection=fixed(500.0))
+    checkpoint = Checkpoint(kind="blocking", interval_s=100.0, keep_last=2)
+    result = simulate(Job(work_s=1000.0, classes=(cause,), recovery=recovery(50.0), checkpoint=checkpoint))
+    assert result.ledger["lost_work"][0] == 750.0
+    assert result.wall_s[0] == 1000 + 750 + 50
+
+
+def test_shrinking_goes_on_after_a_recovery_and_grows_again():
+    """4 replicas of one node: one fails at 100, is back at 300; work at 3/4 of the speed in between."""
+    cause = FailureClass(name="n", law=Law("instants", table=(100.0,)), nodes_lost=1)
+    fleet = Fleet(nodes=4, repair=fixed(200.0), policy="shrink", reconfigure_s=5.0)
+    checkpoint = Checkpoint(kind="blocking", interval_s=20.0)
+    job = Job(work_s=1000.0, classes=(cause,), recovery=recovery(40.0), checkpoint=checkpoint, fleet=fleet)
+    result = simulate(job)
+    assert result.ledger["degraded"][0] == pytest.approx(160 / 4)
+    assert result.ledger["communicator"][0] == 5.0
+    assert result.wall_s[0] == pytest.approx(1000 + 40 + 160 / 4 + 5)
+
+
+def test_crews_repair_one_after_the_other():
+    """Two nodes fail at 10 and 20 and one crew takes 100 each: back at 110 and 210, and two spares are not enough."""
+    cause = FailureClass(name="n", law=Law("instants", table=(10.0, 20.0)), nodes_lost=2)
+    fleet = Fleet(nodes=4, spares=2, repair=fixed(100.0), crews=1)
+    job = Job(work_s=1000.0, classes=(cause,), recovery=recovery(0.0), checkpoint=Checkpoint(), fleet=fleet)
+    for engine in ("des", "compiled"):
+        result = simulate(job, engine=engine)
+        assert result.ledger["waiting_for_spares"][0] == pytest.approx(210 - 20)

@@ -31,7 +31,7 @@ def test_groups_that_load_links_differently_are_simulated_each() -> None:
     assert one.timeline.program.ranks == 2
     assert each.time_s == told.time_s
     assert each.time_s == pytest.approx(one.time_s, rel=0.1)
-    assert not (each.uneven or told.uneven or one.uneven)
+    assert [each.uneven, told.uneven, one.uneven] == [False] * 3
 
 
 def test_too_many_of_them_are_folded_and_the_report_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

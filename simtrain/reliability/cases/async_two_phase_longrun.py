@@ -61,8 +61,8 @@ class AsyncLongrun(Case):
     def jobs(self) -> tuple[Job, ...]:
         """Work for so many failures that the ends of a run do not show."""
         length = self.segment_work_s + self.stall_s
-        jobs.affordable(formula.expected_failures(length, self.mtbf_s))
-        segments = math.ceil(LONG_RUN_FAILURES / math.expm1(length / self.mtbf_s))
+        segments = math.ceil(LONG_RUN_FAILURES / formula.expected_failures(length, self.mtbf_s))
+        jobs.affordable(segments * formula.expected_failures(max(length, self.persist_s), self.mtbf_s))
         checkpoint = Checkpoint(
             kind="async", interval_s=self.segment_work_s, stall_s=self.stall_s, persist_s=self.persist_s
         )

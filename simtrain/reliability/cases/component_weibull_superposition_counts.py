@@ -7,6 +7,7 @@ from typing import ClassVar, Self
 
 from simtrain.reliability import availability, intervals
 from simtrain.reliability import closed_form as formula
+from simtrain.reliability.cases import jobs
 from simtrain.reliability.cases.base import Answer, Case
 from simtrain.reliability.cases.params import Params
 from simtrain.reliability.cases.system_weibull_renewal_longrun import check_scale
@@ -29,7 +30,7 @@ class ComponentWeibull(Case):
     @classmethod
     def read(cls, params: Params) -> Self:
         """See :class:`~simtrain.reliability.cases.base.Case`."""
-        mtbf_s, shape = params.positive("component_mtbf_s"), params.positive("weibull_shape")
+        mtbf_s, shape = params.positive("component_mtbf_s"), params.shape("weibull_shape")
         check_scale(params, mtbf_s, shape)
         return cls(params.count("components", 1), mtbf_s, shape, params.positive("horizon_s"))
 
@@ -50,6 +51,7 @@ class ComponentWeibull(Case):
 
     def jobs(self) -> tuple[Job, ...]:
         """Parts that age in wall time; each failure is over at once."""
+        jobs.affordable(self.components * self.horizon_s / self.mtbf_s)
         law = Law("weibull", self.mtbf_s, self.shape)
         parts = FailureClass(name="part", components=self.components, law=law)
         return (Job(horizon_s=self.horizon_s, classes=(parts,)),)

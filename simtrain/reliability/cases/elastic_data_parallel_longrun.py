@@ -7,6 +7,7 @@ from typing import ClassVar, Self
 
 from simtrain.errors import UnsupportedError
 from simtrain.reliability import availability, intervals
+from simtrain.reliability.cases import jobs
 from simtrain.reliability.cases.base import Answer, Case
 from simtrain.reliability.cases.params import Params
 from simtrain.reliability.intervals import Estimate
@@ -69,6 +70,7 @@ class Elastic(Case):
             raise UnsupportedError(
                 f"kind {self.kind} is not simulated with lost_work_s above 0 or idle_nodes_fail_too = false"
             )
+        jobs.affordable(self.nodes * self.horizon_s / self.mtbf_s)
         used = self.data_parallel * self.nodes_per_replica
         nodes = FailureClass(name="node", components=self.nodes, law=Law("exponential", self.mtbf_s), nodes_lost=1)
         fleet = Fleet(

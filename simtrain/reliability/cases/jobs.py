@@ -22,7 +22,8 @@ __all__ = [
 ]
 
 
-MOST_FAILURES = 1e7
+MOST_FAILURES = 1e6
+"""Failures in one run that engines are asked for at most: minutes of work for the usual number of runs."""
 LONG_RUN_FAILURES = 2000
 """Failures in one run of a long-run kind: what its first and last minutes differ by is below its standard error."""
 

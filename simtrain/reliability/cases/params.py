@@ -11,6 +11,9 @@ from simtrain.reliability.traces import FaultTrace
 
 __all__ = ["Params"]
 
+MOST = 1e12
+"""Largest number: 30,000 years in seconds. Times far beyond it would swallow the small ones added to them."""
+
 
 class Params:
     """A mapping from a case file; ``where`` leads messages, e.g. ``case.json: params``; ``trace`` goes with it.
@@ -47,6 +50,8 @@ class Params:
         value = self.get(key, allowed)
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise self.error(key, allowed)
+        if abs(value) > MOST:
+            raise self.error(key, f"at most {MOST:g}")
         return float(value)
 
     def positive(self, key: str, default: float | None = None) -> float:
@@ -63,6 +68,13 @@ class Params:
         value = self.number(key, allowed, default)
         if value < 0:
             raise self.error(key, allowed)
+        return value
+
+    def shape(self, key: str) -> float:
+        """Shape of a Weibull law, from 0.05 to 100: beyond, its mean and its scale are no longer of one world."""
+        value = self.positive(key)
+        if not 0.05 <= value <= 100:
+            raise self.error(key, "a number from 0.05 to 100")
         return value
 
     def share(self, key: str) -> float:
@@ -104,7 +116,7 @@ class Params:
             raise self.error(key, allowed)
         last = 0.0
         for place, value in enumerate(values):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not last <= value < math.inf:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not last <= value <= MOST:
                 raise InputError(f"{self.where}.{key}[{place}] = {value!r} is not allowed; it must be {allowed}")
             last = float(value)
         return tuple(map(float, values))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, Self, cast
 
 from simtrain.reliability import intervals
+from simtrain.reliability.cases.jobs import affordable
 from simtrain.reliability.cases.params import Params
 from simtrain.reliability.intervals import Estimate
 from simtrain.reliability.job import FailureClass, Fleet, Job, Law, RunResult
@@ -59,6 +60,7 @@ class Repairs:
 
     def jobs(self, active: int, spares: int, classes: tuple[FailureClass, ...]) -> tuple[Job, ...]:
         """A fleet to its horizon, and the same cut off after the warm-up, which the same seed makes its beginning."""
+        affordable(self.horizon_s * sum(c.rate_per_s for c in classes))
         fleet = Fleet(
             nodes=active,
             spares=spares,

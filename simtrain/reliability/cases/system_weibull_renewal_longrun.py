@@ -44,7 +44,7 @@ class SystemWeibull(Case):
     @classmethod
     def read(cls, params: Params) -> Self:
         """See :class:`~simtrain.reliability.cases.base.Case`."""
-        mean_s, shape = params.positive("mean_uptime_s"), params.positive("weibull_shape")
+        mean_s, shape = params.positive("mean_uptime_s"), params.shape("weibull_shape")
         check_scale(params, mean_s, shape)
         params.choice("failure_during_recovery", ("ignored",), "ignored")
         segment_work_s, checkpoint_s = params.positive("segment_work_s"), params.not_negative("checkpoint_s")
