@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sqlite3
@@ -140,6 +141,21 @@ def test_a_defect_costs_one_row_and_is_tried_again(folder, monkeypatch) -> None:
     assert (notes.kept, notes.worked, again.failed) == (2, 1, ())
 
 
+def test_a_worker_that_dies_costs_its_row_at_most(folder) -> None:
+    axes = ("layout.tp=1,2,4", "seed={from: 0, to: 14, steps: 15}")
+
+    class Killing(Notes):
+        def advanced(self, table: Table, more: int) -> None:
+            super().advanced(table, more)
+            if self.worked in (4, 9):
+                multiprocessing.active_children()[0].kill()
+
+    run_sweep(load_sweep("small.yaml", axes=axes), workers=2, journal=folder / "j", watcher=Killing())
+    table, notes = swept(*axes, journal=folder / "j")
+    assert notes.kept >= 43
+    assert table == swept(*axes)[0]
+
+
 def test_finished_rows_are_not_repeated(folder, simulated) -> None:
     whole, _ = swept(*AXES)
     simulated.clear()
@@ -260,7 +276,7 @@ def test_a_sweep_stopped_in_the_middle_goes_on(how, folder, cli) -> None:
         text=True,
         start_new_session=True,
     )
-    until(lambda: size(folder / "out.csv.journal-wal") > 30_000, process)
+    until(lambda: size(folder / "out.csv.journal-wal") > 100_000, process)
     if how == signal.SIGINT:
         os.killpg(process.pid, how)  # as the terminal does: the workers are told too
     else:
