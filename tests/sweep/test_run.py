@@ -265,7 +265,7 @@ def test_flat_keeps_what_a_cell_can_hold() -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_sweep_stopped_in_the_middle_goes_on(how, folder, cli) -> None:
-    arguments = ("sweep", "small.yaml", "--axis", "layout.tp=1,2,3,4", "--axis", "seed={from: 0, to: 59, steps: 60}")
+    arguments = ("sweep", "small.yaml", "--axis", "layout.tp=1,2,3,4", "--axis", "seed={from: 0, to: 29, steps: 30}")
     whole = cli(*arguments, "--workers", "1", "--output", "whole.csv")
     assert whole.status == 0
     process = subprocess.Popen(
@@ -289,7 +289,7 @@ def test_a_sweep_stopped_in_the_middle_goes_on(how, folder, cli) -> None:
         assert process.returncode == 130
         assert len(lines) == 1
         assert lines[0].startswith("simtrain: interrupted; ")
-        assert lines[0].endswith(" of 240 rows are kept: the same command goes on from there")
+        assert lines[0].endswith(" of 120 rows are kept: the same command goes on from there")
         assert not (folder / "out.csv.journal-wal").exists()
     else:
         assert process.returncode == -how
@@ -297,13 +297,13 @@ def test_a_sweep_stopped_in_the_middle_goes_on(how, folder, cli) -> None:
     again = cli(*arguments, "--workers", "2", "--output", "out.csv")
     assert again.status == 0
     kept = int(again.err.split(": ")[2].split()[0])
-    assert 0 < kept < 240
-    assert f"{kept} of 240 rows were finished before" in again.err
+    assert 0 < kept < 120
+    assert f"{kept} of 120 rows were finished before" in again.err
     if how == signal.SIGINT:
         assert lines[0].split()[2] == str(kept)
     assert (folder / "out.csv").read_bytes() == (folder / "whole.csv").read_bytes()
     database = sqlite3.connect(folder / "out.csv.journal")
-    assert database.execute("SELECT COUNT(*), COUNT(DISTINCT digest) FROM rows").fetchone() == (240, 240)
+    assert database.execute("SELECT COUNT(*), COUNT(DISTINCT digest) FROM rows").fetchone() == (120, 120)
     database.close()
 
 
