@@ -99,15 +99,12 @@ def _zipped(sweep: Sweep, label: str) -> Iterator[Axis]:
 def _axis(keys: tuple[str, ...], values: list[tuple[Any, ...]], where: str) -> Axis:
     if not values:
         raise ScenarioError(f"{where} has no values; give a list such as [1, 2, 4]")
-    twice = next((value for number, value in enumerate(values) if _among(value, values[:number])), None)
-    if twice is not None:
-        raise ScenarioError(f"{where}: the value {twice[0]!r} stands twice")
+    seen: set[str] = set()
+    for value in values:
+        if repr(value) in seen:  # as text: true is not 1, and lists have no hash
+            raise ScenarioError(f"{where}: the value {value[0]!r} stands twice")
+        seen.add(repr(value))
     return Axis(keys, tuple(values))
-
-
-def _among(value: tuple[Any, ...], others: list[tuple[Any, ...]]) -> bool:
-    """As ``in``, but true is not 1."""
-    return any(repr(value) == repr(other) for other in others)
 
 
 def _values(written: Any, where: str) -> list[Any]:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
-from threading import Thread
+from multiprocessing.connection import Connection, wait
 
-from simtrain.errors import SimtrainError
 from simtrain.scenario.scenario import Scenario
 from simtrain.sweep.evaluate import Outcome, evaluate
 
@@ -22,8 +20,11 @@ Job = tuple[str, Scenario]
 """A name and what it stands for."""
 Done = list[tuple[str, Outcome]]
 
-_CHUNK = 16
-"""Most jobs handed out at once: what an interruption can cost a worker."""
+_CHUNK = 32
+"""Most jobs handed out at once."""
+_CHUNK_S = 0.5
+"""Time that a chunk should take: what an interruption costs a worker, and far more than handing it out."""
+_DIED = Outcome({"error": "the process that worked on it died, perhaps for lack of memory"}, final=False)
 
 
 def cores() -> int:
@@ -40,70 +41,106 @@ def work(jobs: Iterable[Job], count: int, workers: int) -> Generator[Done, None,
         jobs: made when they are needed.
         count: how many there are.
         workers: processes; 1: this one alone.
-
-    Raises:
-        SimtrainError: a worker died.
     """
     jobs = iter(jobs)
     for job in islice(jobs, 1 if workers > 1 else None):
-        yield _chunk_done([job])
+        yield _answer([job])
     if workers > 1 and count > 1:
-        size = max(1, min(_CHUNK, count // (8 * workers)))
-        yield from _in_processes(iter(lambda: list(islice(jobs, size)), []), min(workers, count - 1))
+        yield from _in_processes(jobs, min(workers, count - 1))
 
 
-def _in_processes(chunks: Iterator[list[Job]], workers: int) -> Generator[Done, None, None]:
-    others = set(multiprocessing.active_children())
-    # Spawned, not forked: threads of this process and locks they hold stay out of the workers.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_with_parent)
-    running: set[Future[Done]] = set()
+class _Worker:
+    """A process that answers chunks of jobs, one at a time, over a pipe of its own.
+
+    With nothing shared, stopping one in the middle of an answer holds up nobody.
+    """
+
+    def __init__(self) -> None:
+        # Spawned, not forked: threads of this process and locks they hold stay out of it.
+        context = multiprocessing.get_context("spawn")
+        self.pipe, far = context.Pipe()
+        self._process = context.Process(target=_serve, args=(far,), daemon=True)
+        with _interrupts_held():
+            self._process.start()
+        far.close()
+        self._size = 1
+        self.chunk: list[Job] = []
+        self._sent_s = 0.0
+
+    def take(self, jobs: Iterator[Job]) -> bool:
+        """Hand out the next chunk; False where there is none."""
+        self.chunk = list(islice(jobs, self._size))
+        if self.chunk:
+            self._sent_s = time.monotonic()
+            with suppress(OSError):  # it died: the answer will say so
+                self.pipe.send(self.chunk)
+        return bool(self.chunk)
+
+    def answer(self) -> Done:
+        """What came back; EOFError or OSError where the process died."""
+        done: Done = self.pipe.recv()
+        took_s = time.monotonic() - self._sent_s
+        self._size = max(1, min(_CHUNK, round(len(done) * _CHUNK_S / max(took_s, 1e-6))))
+        return done
+
+    def stop(self) -> None:
+        """End the process, whatever it does."""
+        self._process.terminate()
+        self._process.join()
+        self.pipe.close()
+
+
+def _in_processes(jobs: Iterator[Job], count: int) -> Generator[Done, None, None]:
+    again: list[Job] = []
+
+    def left() -> Iterator[Job]:
+        return iter(lambda: again.pop() if again else next(jobs, None), None)
+
+    workers: list[_Worker] = []
+    try:
+        workers.extend(_Worker() for _ in range(count))
+        busy = {worker.pipe: worker for worker in workers if worker.take(left())}
+        while busy:
+            for pipe in wait(list(busy)):
+                worker = busy.pop(pipe)  # type: ignore[call-overload]
+                try:
+                    done = worker.answer()
+                except (EOFError, OSError):
+                    done = [(name, _DIED) for name, _ in worker.chunk] if len(worker.chunk) == 1 else []
+                    again += [] if done else worker.chunk
+                    workers.remove(worker)
+                    worker.stop()
+                    worker = _Worker()  # its first chunk is a single job
+                    workers.append(worker)
+                if worker.take(left()):
+                    busy[worker.pipe] = worker
+                yield done
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
+def _serve(pipe: Connection) -> None:
+    """In a worker: answer until the parent ends, however that is; Ctrl-C is the parent's affair."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         while True:
-            with _signals_held():
-                running |= {pool.submit(_chunk_done, chunk) for chunk in islice(chunks, 2 * workers - len(running))}
-            if not running:
-                return
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
-    except BrokenProcessPool:
-        raise SimtrainError("a worker died, perhaps for lack of memory; fewer (--workers) need less") from None
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for child in set(multiprocessing.active_children()) - others:
-            child.terminate()
-        pool.shutdown()
+            pipe.send(_answer(pipe.recv()))
+    except (EOFError, OSError):
+        return
 
 
-def _chunk_done(chunk: list[Job]) -> Done:
+def _answer(chunk: list[Job]) -> Done:
     return [(name, evaluate(scenario)) for name, scenario in chunk]
 
 
-def _leave_with_parent() -> None:
-    """In a worker: leave Ctrl-C to the parent, and end when it ends, however that is."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-
-    def leave() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    Thread(target=leave, daemon=True).start()
-
-
 @contextmanager
-def _signals_held() -> Iterator[None]:
-    """Ctrl-C waits; processes started meanwhile never see it, not even before they can ignore it.
-
-    Nor do they and the threads started meanwhile end by a closed pipe, as the program itself does: a pool that is
-    stopped closes its own.
-    """
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits; a process started meanwhile never sees it, not even before it can ignore it."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGPIPE})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:

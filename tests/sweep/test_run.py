@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sqlite3
@@ -140,6 +141,21 @@ def test_a_defect_costs_one_row_and_is_tried_again(folder, monkeypatch) -> None:
     assert (notes.kept, notes.worked, again.failed) == (2, 1, ())
 
 
+def test_a_worker_that_dies_costs_its_row_at_most(folder) -> None:
+    axes = ("layout.tp=1,2,4", "seed={from: 0, to: 14, steps: 15}")
+
+    class Killing(Notes):
+        def advanced(self, table: Table, more: int) -> None:
+            super().advanced(table, more)
+            if self.worked in (4, 9):
+                multiprocessing.active_children()[0].kill()
+
+    run_sweep(load_sweep("small.yaml", axes=axes), workers=2, journal=folder / "j", watcher=Killing())
+    table, notes = swept(*axes, journal=folder / "j")
+    assert notes.kept >= 43
+    assert table == swept(*axes)[0]
+
+
 def test_finished_rows_are_not_repeated(folder, simulated) -> None:
     whole, _ = swept(*AXES)
     simulated.clear()
@@ -249,7 +265,7 @@ def test_flat_keeps_what_a_cell_can_hold() -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_sweep_stopped_in_the_middle_goes_on(how, folder, cli) -> None:
-    arguments = ("sweep", "small.yaml", "--axis", "layout.tp=1,2,3,4", "--axis", "seed={from: 0, to: 59, steps: 60}")
+    arguments = ("sweep", "small.yaml", "--axis", "layout.tp=1,2,3,4", "--axis", "seed={from: 0, to: 29, steps: 30}")
     whole = cli(*arguments, "--workers", "1", "--output", "whole.csv")
     assert whole.status == 0
     process = subprocess.Popen(
@@ -260,7 +276,7 @@ def test_a_sweep_stopped_in_the_middle_goes_on(how, folder, cli) -> None:
         text=True,
         start_new_session=True,
     )
-    until(lambda: size(folder / "out.csv.journal-wal") > 30_000, process)
+    until(lambda: size(folder / "out.csv.journal-wal") > 100_000, process)
     if how == signal.SIGINT:
         os.killpg(process.pid, how)  # as the terminal does: the workers are told too
     else:
@@ -273,7 +289,7 @@ def test_a_sweep_stopped_in_the_middle_goes_on(how, folder, cli) -> None:
         assert process.returncode == 130
         assert len(lines) == 1
         assert lines[0].startswith("simtrain: interrupted; ")
-        assert lines[0].endswith(" of 240 rows are kept: the same command goes on from there")
+        assert lines[0].endswith(" of 120 rows are kept: the same command goes on from there")
         assert not (folder / "out.csv.journal-wal").exists()
     else:
         assert process.returncode == -how
@@ -281,13 +297,13 @@ def test_a_sweep_stopped_in_the_middle_goes_on(how, folder, cli) -> None:
     again = cli(*arguments, "--workers", "2", "--output", "out.csv")
     assert again.status == 0
     kept = int(again.err.split(": ")[2].split()[0])
-    assert 0 < kept < 240
-    assert f"{kept} of 240 rows were finished before" in again.err
+    assert 0 < kept < 120
+    assert f"{kept} of 120 rows were finished before" in again.err
     if how == signal.SIGINT:
         assert lines[0].split()[2] == str(kept)
     assert (folder / "out.csv").read_bytes() == (folder / "whole.csv").read_bytes()
     database = sqlite3.connect(folder / "out.csv.journal")
-    assert database.execute("SELECT COUNT(*), COUNT(DISTINCT digest) FROM rows").fetchone() == (240, 240)
+    assert database.execute("SELECT COUNT(*), COUNT(DISTINCT digest) FROM rows").fetchone() == (120, 120)
     database.close()
 
 

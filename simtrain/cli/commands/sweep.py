@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -88,8 +91,6 @@ def _swept(grid: Grid, metric: str, workers: int | None, journal: Path | None, f
     from simtrain.sweep.run import Watcher, run_sweep
 
     class Bar(Watcher):
-        done = 0
-
         def opened(self, kept: int, stale: int, total: int) -> None:
             if stale:
                 say(
@@ -98,23 +99,42 @@ def _swept(grid: Grid, metric: str, workers: int | None, journal: Path | None, f
                 )
             elif kept:
                 say(f"simtrain: {journal}: {kept} of {total} rows were finished before")
-            self.count(kept)
+            count(kept)
 
         def advanced(self, table: Table, more: int) -> None:
             if len(table.failed) < len(table.rows):
                 table.metric(metric)  # a slip in its name is said after the first row, not after the last
-            self.count(more)
+            count(more)
 
-        def count(self, more: int) -> None:
-            self.done += more
-            for _ in range(more):
-                advance()
+    def count(more: int) -> None:
+        for _ in range(more):
+            advance()
 
-    bar = Bar()
     try:
-        with progress("sweeping", total=len(grid)) as advance:
-            return run_sweep(grid, workers=workers, journal=journal, fresh=fresh, watcher=bar)
+        with _broken_pipes_told(), progress("sweeping", total=len(grid)) as advance:
+            return run_sweep(grid, workers=workers, journal=journal, fresh=fresh, watcher=Bar())
     except KeyboardInterrupt:
-        kept = f"; {bar.done} of {len(grid)} rows are kept: the same command goes on from there" if journal else ""
-        say(f"simtrain: interrupted{kept}")
+        say(f"simtrain: interrupted{_kept(journal, len(grid))}")
         raise typer.Exit(130) from None
+
+
+def _kept(journal: Path | None, total: int) -> str:
+    from simtrain.sweep.journal import Journal
+
+    if journal is None or not journal.exists():
+        return ""
+    with Journal(journal) as book:
+        return f"; {len(book.rows())} of {total} rows are kept: the same command goes on from there"
+
+
+@contextmanager
+def _broken_pipes_told() -> Iterator[None]:
+    """The pipe of a worker that died is an error to deal with, not the end of the program."""
+    if not hasattr(signal, "SIGPIPE"):
+        yield
+        return
+    before = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGPIPE, before)
