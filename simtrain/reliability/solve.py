@@ -116,7 +116,7 @@ def solve(
         return Solved(file.id, case.kind, result.engine, 1, case.replayed(result) | case.formulas(), {})
     results = _runs(case, runs or PILOT_RUNS, seed, how, done)
     if runs is None:
-        runs = enough_runs(case.sampled(*results))
+        runs = enough_runs(case.sampled(*results), spreads=results[0].engine == "compiled")
         results = _runs(case, runs, seed, how, done, results)
         said(f"{runs} runs, chosen so that standard errors are at most {PRECISION:.0%} of the mean")
     found = case.sampled(*results)
@@ -143,14 +143,15 @@ def _runs(
     ]
 
 
-def enough_runs(pilot: dict[str, Estimate]) -> int:
+def enough_runs(pilot: dict[str, Estimate], *, spreads: bool) -> int:
     """Runs that bring each standard error to :data:`PRECISION`, with a fifth to spare for the pilot's own error.
 
-    Standard deviations (``sd_``) are left out: they need far more runs than the means beside them.
+    Standard deviations (``sd_``) need far more runs than the means beside them: only with ``spreads``, where runs
+    cost next to nothing.
     """
     wanted = [
         (estimate.error / (estimate.value * PRECISION)) ** 2 * estimate.runs * 1.2
         for key, estimate in pilot.items()
-        if estimate.value and not key.startswith("sd_")
+        if estimate.value and (spreads or not key.startswith("sd_"))
     ]
     return min(max(PILOT_RUNS, math.ceil(max(wanted, default=0.0))), MOST_RUNS)

@@ -52,9 +52,11 @@ def flat(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _document(scenario: Scenario) -> dict[str, Any]:
+    from simtrain.reliability.run import run_of
     from simtrain.step.simulate import simulate_step
 
-    return simulate_step(scenario).document()
+    step = simulate_step(scenario)
+    return step.document() | {"run": run_of(step).document() if scenario.reliability else None}
 
 
 def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
