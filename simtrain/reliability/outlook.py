@@ -193,7 +193,7 @@ def look(
 ) -> Outlook:
     """Work out one setup; ``engine="closed_form"`` runs nothing, ``done`` hears each share of the runs.
 
-    ``runs`` are by default as many as keep standard errors of goodput and failures below 1 % of the mean.
+    ``runs`` are by default as many as keep the standard error of goodput below 1 % of it.
 
     Raises:
         InputError: the setup is impossible.

@@ -102,6 +102,32 @@ def test_engines_agree_with_the_closed_form(name, engine, tmp_path) -> None:
         assert abs(found.answer[key] - known[key]) < 4.5 * error, key
 
 
+VARIANTS = {
+    "crews": ("spares_256_nodes_4", {"repair_crews": 3}),
+    "ageing while stopped": ("spares_256_nodes_4", {"failures_while_stopped": True}),
+    "fixed repair": ("spares_256_nodes_4", {"repair_distribution": "fixed"}),
+    "no last checkpoint": ("seed_2048gpu_tau10min_C30s", {"checkpoint_after_last_segment": False}),
+    "a shorter last segment": ("seed_2048gpu_tau10min_C30s", {"work_s": 100_000.0, "segments": 167}),
+    "struck recoveries of classes": ("mixture_h100_2048", {"failure_during_recovery": "restarts_recovery"}),
+    "struck recoveries": ("async_snapshot_5s_persist_120s", {"failure_during_recovery": "restarts_recovery"}),
+    "late durability": ("async_snapshot_5s_persist_120s", {"persist_delay_s": 600.0, "system_mtbf_s": 2000.0}),
+    "ageing parts": ("weibull075_components", {"weibull_shape": 1.5, "weibull_scale_s": None}),
+    "idle nodes": ("elastic_dp16", {"nodes": 66}),
+    "half from memory": ("two_tier_memory_95pct", {"prob_recover_from_memory": 0.5, "system_mtbf_s": 3000.0}),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_formulas_and_engines_agree_away_from_the_known_answers(name, tmp_path) -> None:
+    base, changes = VARIANTS[name]
+    document = question(base)
+    document["params"] |= changes
+    file = opened(tmp_path, document)
+    formula, sampled = solve(file, "closed_form"), solve(file, "auto", runs=60, seed=11)
+    for key, error in sampled.standard_error.items():
+        assert abs(sampled.answer[key] - formula.answer[key]) < 4.5 * error, key
+
+
 BAD = {
     "missing": ({"work_s": None}, "params.work_s is missing"),
     "negative": ({"recovery_s": -1}, "params.recovery_s = -1 is not allowed; it must be a finite number of at least 0"),

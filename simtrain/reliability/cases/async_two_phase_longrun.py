@@ -48,15 +48,12 @@ class AsyncLongrun(Case):
         )
 
     def closed_form(self) -> Answer:
-        """Exact in the limit of an endless run."""
+        """Exact in the limit of an endless run; failures that strike a recovery lose nothing more."""
+        mix = formula.failure_mix([1 / self.mtbf_s], [self.recovery_s], restarts=self.restarts)
         goodput, lost_s = formula.async_goodput(
-            self.mtbf_s, self.segment_work_s, self.stall_s, self.persist_s, self._recovery_s()
+            self.mtbf_s, self.segment_work_s, self.stall_s, self.persist_s, mix.recovery_s
         )
-        return {"goodput": goodput, "mean_lost_work_and_stall_per_failure_s": lost_s}
-
-    def _recovery_s(self) -> float:
-        """Expected recovery; failures in it strike at the same rate, so that it takes M·(e^(R/M) − 1)."""
-        return formula.failure_mix([1 / self.mtbf_s], [self.recovery_s], restarts=self.restarts).recovery_s
+        return {"goodput": goodput, "mean_lost_work_and_stall_per_failure_s": lost_s / mix.strikes}
 
     def jobs(self) -> tuple[Job, ...]:
         """Work for so many failures that the ends of a run do not show."""
