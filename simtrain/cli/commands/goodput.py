@@ -163,9 +163,7 @@ def _look(setup: Setup, engine: Engine, runs: int | None, seed: int, *, curve: b
     intervals_s = curve_intervals(setup) if curve else ()
     with progress("simulating failures", total=1 + len(intervals_s)) as advance:
         found = look(setup, engine, runs, seed, lambda share: advance(amount=share))
-        points = sweep_intervals(
-            setup, intervals_s, engine, runs, seed, lambda share: advance(amount=share)
-        )
+        points = sweep_intervals(setup, intervals_s, engine, runs, seed, lambda share: advance(amount=share))
     for what in found.setup.approximations():
         say(f"simtrain: note: the formula leaves out {what}")
     if json:
