@@ -31,8 +31,8 @@ class Scenario(Part):
     engine: Literal["auto", "des", "compiled"] = "auto"
     """Event engine; ``auto`` takes the fastest that applies and says which."""
     fold: bool = True
-    """Simulate one GPU for all that behave alike; otherwise every GPU by itself, slowly: the same result where groups of
-    a pipeline rank load links alike, else within a few percent."""
+    """Simulate one GPU for all that behave alike; otherwise every GPU by itself, slowly: the same result where groups
+    of a pipeline rank load links alike, else within a few percent."""
     seed: int = Field(0, ge=0)
 
 

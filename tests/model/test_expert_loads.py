@@ -92,6 +92,12 @@ def test_the_spread_is_the_coefficient_of_variation():
     assert loads.std() == pytest.approx(0.5, rel=0.03)
 
 
+def test_the_default_spread_loads_the_busiest_rank_by_so_much():
+    for ep, busiest in ((8, 1.11), (16, 1.20)):
+        loads = [rank_loads(experts(128, 8), ep, layer, natural()).max() for layer in range(300)]
+        assert np.mean(loads) == pytest.approx(busiest, abs=0.015)
+
+
 def test_balanced_experts_are_equal():
     assert rank_loads(experts(), 4, 0, ExpertRouting()).tolist() == [1.0] * 4
     assert rank_loads(experts(), 4, 0, ExpertRouting(capacity_factor=0.8)).tolist() == [0.8] * 4
