@@ -13,6 +13,7 @@ import typer
 from simtrain.cli.commands.catalog import catalog
 from simtrain.cli.commands.compare import compare
 from simtrain.cli.commands.explain import explain
+from simtrain.cli.commands.goodput import goodput
 from simtrain.cli.commands.init import init
 from simtrain.cli.commands.memory import memory
 from simtrain.cli.commands.run import run
@@ -34,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-for command in (init, run, explain, compare, sweep, timeline, memory, schedule, topology, catalog, schema):
+for command in (init, run, explain, compare, sweep, timeline, memory, schedule, topology, goodput, catalog, schema):
     app.command()(command)
 
 

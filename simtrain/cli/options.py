@@ -119,7 +119,7 @@ def progress(description: str, total: int = 1) -> Iterator[Any]:
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task(description, total=total)
 
-        def advance(next_description: str | None = None) -> None:
-            bar.update(task, advance=1, description=next_description or description)
+        def advance(next_description: str | None = None, amount: float = 1) -> None:
+            bar.update(task, advance=amount, description=next_description or description)
 
         yield advance

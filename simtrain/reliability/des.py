@@ -10,6 +10,7 @@ import math
 from collections.abc import Generator
 from typing import Any
 
+import numpy as np
 import simpy
 from simpy.core import StopSimulation
 from simpy.events import EventPriority
@@ -34,6 +35,9 @@ from simtrain.reliability.progress import (
 __all__ = ["Runner"]
 
 Process = Generator[simpy.Event, Any, None]
+
+_BLOCK = 32
+"""Failures of a class that are drawn at once."""
 
 _FIRST, _TRAINER, _FOUND, _SLOW, _PENDING, _CLASS = range(6)
 """Order of events at one instant; classes come last, in their order."""
@@ -75,7 +79,7 @@ class _Run:
             if model.classes[c, SYSTEM]:
                 self._clocks.append(self._env.process(self._system(c)))
             elif model.classes[c, COMPONENTS]:
-                self._env.process(self._class(c))
+                self._env.process(self._class(c) if model.classes[c, SINGLE] else self._parts(c))
 
     def to_the_end(self) -> None:
         """Run until the work is done, or to the horizon."""
@@ -87,22 +91,34 @@ class _Run:
             advance(self._m, self._st, horizon)
 
     def _train(self) -> Process:
-        s, env = self._s, self._env
+        s, env, due = self._s, self._env, machine.due.compiled
         while s[MODE] != DONE:
             self._until = s[UNTIL]
             try:
                 yield _At(env, self._until, _TRAINER) if self._until < math.inf else env.event()
             except simpy.Interrupt:
                 continue
-            machine.due(self._m, self._st)
+            due(self._m, self._st)
             self._until = s[UNTIL]
             self._follow_up()
 
     def _class(self, c: int) -> Process:
-        """Failures of one class; each part that failed starts anew."""
+        """Failures of one class, drawn many at once: what happens to them does not change when they are."""
+        env, order, drawn, since = self._env, _CLASS + c, 0, 0.0
+        block = np.zeros((_BLOCK, 2))
+        while since < math.inf:
+            machine.gaps(self._m, self._st, c, drawn, since, block)
+            drawn += _BLOCK
+            for since, position in block.tolist():
+                if since == math.inf:
+                    return
+                yield _At(env, since, order)
+                self._event(c, since, position, first=True)
+
+    def _parts(self, c: int) -> Process:
+        """Failures of one class part by part; each part that failed starts anew."""
         m, st, env, order = self._m, self._st, self._env, _CLASS + c
-        single, n = bool(m.classes[c, SINGLE]), int(m.classes[c, COMPONENTS])
-        gap, drawn = machine.gap.compiled, [1] * (1 if single else n)
+        gap, drawn = machine.gap.compiled, [1] * int(m.classes[c, COMPONENTS])
         parts = [(*gap(m, st, c, i, 0, 0.0), i) for i in range(len(drawn))]
         heapq.heapify(parts)
         while parts[0][0] < math.inf:
@@ -133,7 +149,7 @@ class _Run:
             if first and m.classes[c, BURST]:
                 self._burst(c, draw, now)
             for node in range(int(s[TO_SHOP])):
-                self._env.process(self._repair(machine.service(m, st, c, draw, node), now))
+                self._env.process(self._repair(machine.service.compiled(m, st, c, draw, node), now))
             for _ in range(int(s[JOINING])):
                 self._env.process(self._back(s[JOIN_AT]))
             if st.slow_until[c] > now:
@@ -186,7 +202,7 @@ class _Run:
             self._return(at)
 
     def _return(self, at: float) -> None:
-        machine.returned(self._m, self._st, at)
+        machine.returned.compiled(self._m, self._st, at)
         self._follow_up()
 
     def _slow(self, c: int, until: float) -> Process:

@@ -6,17 +6,28 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from simtrain.errors import InputError
 from simtrain.reliability.incidents import IncidentLog
 from simtrain.reliability.job import Law
 
-__all__ = ["FittedClass", "FittedLaw", "fit_incidents", "fit_laws", "poisson_interval"]
+__all__ = [
+    "FittedClass",
+    "FittedLaw",
+    "fit_incidents",
+    "fit_laws",
+    "fitted_document",
+    "fitted_yaml",
+    "poisson_interval",
+]
 
 Floats = NDArray[np.float64]
+_NO_SPREAD = 1e-6
 LEAST_GAPS = 10
 """Below so many gaps the law stays exponential: shapes of so few are noise."""
 
@@ -145,4 +156,63 @@ def _repair(times_s: Sequence[float]) -> Law | None:
     if not times_s:
         return None
     logs = np.log(times_s)
-    return Law.of_median(math.exp(float(logs.mean())), max(float(logs.std()), 1e-6))
+    return Law.of_median(math.exp(float(logs.mean())), max(float(logs.std()), _NO_SPREAD))
+
+
+def fitted_document(classes: Sequence[FittedClass], observed_s: float, gpus: int) -> dict[str, Any]:
+    """As JSON; ``mtbf_per_gpu_s`` is what each GPU's would be if the class struck any of ``gpus`` alike."""
+    return {"observed_s": observed_s, "gpus": gpus, "classes": [_class_document(each, gpus) for each in classes]}
+
+
+def _class_document(each: FittedClass, gpus: int) -> dict[str, Any]:
+    repair = each.repair and {
+        "median_s": each.repair.parameters[0],
+        "sigma": each.repair.shape,
+        "mean_s": each.repair.mean_s,
+        "count": each.repairs,
+    }
+    laws = [{"law": fit.law.kind, "shape": fit.law.shape, "log_likelihood": _finite(fit)} for fit in each.laws]
+    return {
+        "name": each.name,
+        "events": each.events,
+        "system_mtbf_s": each.mtbf_s,
+        "interval_95_s": [each.interval_s[0], each.interval_s[1] if each.interval_s[1] < math.inf else None],
+        "mtbf_per_gpu_s": each.mtbf_s * gpus,
+        "laws": laws,
+        "repair": repair,
+    }
+
+
+def _finite(fit: FittedLaw) -> float | None:
+    return None if math.isnan(fit.log_likelihood) else fit.log_likelihood
+
+
+def fitted_yaml(classes: Sequence[FittedClass], observed_s: float, gpus: int, origin: str, recovery: str) -> str:
+    """A reliability preset: every class counted per GPU, so that it holds for other sizes too.
+
+    A class whose gaps are not exponential keeps its law as one clock of the whole system (``renewal: system``).
+    ``recovery`` is what the log does not tell, such as "10 min".
+    """
+    found = {each.name: _preset_class(each, gpus) for each in classes}
+    events = sum(each.events for each in classes)
+    document = {
+        "title": f"Fitted to {origin}",
+        "classes": found,
+        "recovery": {"start": recovery},
+        "source": f"{origin}: {events} events in {observed_s / 86400:.4g} days on {gpus} GPUs, by maximum likelihood. "
+        "The recovery is not in the log: it was given beside it.",
+    }
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _preset_class(each: FittedClass, gpus: int) -> dict[str, Any]:
+    law = each.laws[0].law
+    found: dict[str, Any] = {"owner": "gpu", "mtbf": f"{each.mtbf_s * gpus / 86400:.6g} days"}
+    if law.kind != "exponential":
+        found |= {"law": law.kind, "shape": float(f"{law.shape:.4g}"), "renewal": "system"}
+    if each.repair is None:
+        found["nodes_lost"] = 0
+    else:
+        mean, sigma = f"{each.repair.mean_s / 86400:.6g} days", float(f"{each.repair.shape:.4g}")
+        found["repair"] = {"mean": mean, "law": "lognormal", "shape": sigma} if sigma > _NO_SPREAD else mean
+    return found

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+from numpy.typing import NDArray
+
 from simtrain.jit import jit_in_place
 from simtrain.reliability.laws import EXPONENTIAL, FIXED, INSTANTS, quantile
 from simtrain.reliability.pack import (
@@ -116,7 +119,9 @@ from simtrain.reliability.progress import (
     settle,
 )
 
-__all__ = ["KINDS", "begin", "burst", "due", "found", "gap", "happen", "returned", "service", "slow_ends"]
+__all__ = ["KINDS", "begin", "burst", "due", "found", "gap", "gaps", "happen", "returned", "service", "slow_ends"]
+
+Floats = NDArray[np.float64]
 
 STOP, HANG, SLOW, DEGRADES, CORRUPTS, PLANNED_STOP = range(len(EFFECTS))
 _, _, SHRINK, REPLICA = range(len(POLICIES))
@@ -178,6 +183,14 @@ def gap(m: Model, st: State, c: int, part: int, draw: int, since: float) -> tupl
         if w < row[LEMON_SHARE]:
             life /= row[LEMON_FACTOR]
     return since + life, (part + 0.5) / n
+
+
+@jit_in_place
+def gaps(m: Model, st: State, c: int, draw: int, since: float, found: Floats) -> None:
+    """Several failures of a class with one stream for all its parts, one after the other: (n, 2) as :func:`gap`."""
+    for i in range(len(found)):
+        since, found[i, 1] = gap(m, st, c, 0, draw + i, since)
+        found[i, 0] = since
 
 
 @jit_in_place

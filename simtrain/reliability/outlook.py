@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from simtrain.errors import InputError
+from simtrain.errors import InputError, UnsupportedError
 from simtrain.reliability import availability, intervals
 from simtrain.reliability import closed_form as formula
-from simtrain.reliability.job import Checkpoint, FailureClass, Fleet, Job, Law, Recovery
+from simtrain.reliability.cases.jobs import MOST_FAILURES, affordable
+from simtrain.reliability.job import FailureClass, Job
 from simtrain.reliability.many import simulate_many
+from simtrain.reliability.solve import PILOT_RUNS, enough_runs
 
 __all__ = ["BEST", "CurvePoint", "Outlook", "Setup", "curve_intervals", "look", "sweep_intervals"]
 
@@ -26,23 +29,32 @@ class Setup:
     """What fails, what it costs, and how often state is saved.
 
     Attributes:
-        gpus: of the job; nodes: that hold them.
-        classes: failure classes of the whole job; a class without a recovery takes ``recovery``.
-        work_s: useful work of the run.
-        interval_s: useful work between checkpoints, or the name of a formula in :data:`BEST`.
-        checkpoint_s: blocking stall of each.
-        spares: cold spare nodes; None: nodes are replaced at once and nobody waits for repairs.
+        gpus: of the job.
+        job: failures, recovery, checkpoints and spares, with a finite amount of work.
+        interval: useful work between checkpoints in s, or the name of a formula in :data:`BEST`.
     """
 
     gpus: int
-    nodes: int
-    classes: tuple[FailureClass, ...]
-    work_s: float
-    interval_s: float | str
-    checkpoint_s: float
-    recovery: Recovery
-    spares: int | None = None
-    repair: Law | None = None
+    job: Job
+    interval: float | str
+
+    @property
+    def interval_s(self) -> float:
+        """The interval in s, at most all of the work, and for a formula not so short that snapshots would queue.
+
+        Raises:
+            InputError: a formula is asked for, but checkpoints are free.
+        """
+        if not isinstance(self.interval, str):
+            return min(self.interval, self.job.work_s)
+        best_s = self.best()[self.interval]
+        if best_s is None:
+            raise InputError(
+                f"interval = {self.interval}: the checkpoint is free, so the shorter the better; "
+                "give an interval, for example 10 min, or a checkpoint that takes time"
+            )
+        checkpoint = self.job.checkpoint
+        return min(max(best_s, checkpoint.persist_s - checkpoint.stall_s), self.job.work_s)
 
     def mix(self) -> formula.FailureMix:
         """All classes that stop the job as one Poisson class, detection counted as recovery.
@@ -50,75 +62,65 @@ class Setup:
         Raises:
             InputError: no class stops the job.
         """
-        stops = [c for c in self.classes if c.effect in ("stop", "hang") and c.rate_per_s > 0]
+        stops = [c for c in self.job.classes if _stops(c) and c.rate_per_s > 0]
         if not stops:
             raise InputError("no failure class stops the job, so there is nothing to work out")
-        recoveries = [c.detection.mean + (c.recovery or self.recovery).mean_s for c in stops]
-        return formula.failure_mix([c.rate_per_s for c in stops], recoveries, restarts=self.recovery.interruptible)
+        recoveries = [c.detection.mean + (c.recovery or self.job.recovery).mean_s for c in stops]
+        restarts = self.job.recovery.interruptible
+        return formula.failure_mix([c.rate_per_s for c in stops], recoveries, restarts=restarts)
 
     def best(self) -> dict[str, float | None]:
         """Young's, Daly's and the exact best interval in s; None where checkpoints are free."""
-        mtbf_s = self.mix().mtbf_s
+        mtbf_s, stall_s = self.mix().mtbf_s, self.job.checkpoint.stall_s
         return {
-            "exact": formula.optimal_segment_s(mtbf_s, self.checkpoint_s),
-            "young": formula.young_segment_s(mtbf_s, self.checkpoint_s),
-            "daly": formula.daly_segment_s(mtbf_s, self.checkpoint_s),
+            "exact": formula.optimal_segment_s(mtbf_s, stall_s),
+            "young": formula.young_segment_s(mtbf_s, stall_s),
+            "daly": formula.daly_segment_s(mtbf_s, stall_s),
         }
 
-    def resolved(self) -> Setup:
-        """With the interval as a number, at most all of the work.
+    def run(self) -> Job:
+        """What the engines run."""
+        return replace(self.job, checkpoint=replace(self.job.checkpoint, interval_s=self.interval_s))
 
-        Raises:
-            InputError: a formula is asked for, but checkpoints are free.
-        """
-        if not isinstance(self.interval_s, str):
-            return self
-        best = self.best()[self.interval_s]
-        if best is None:
-            raise InputError(
-                f"interval = {self.interval_s}: the checkpoint is free, so the shorter the better; "
-                "give an interval, for example 10 min, or a checkpoint that takes time"
+    def closed_form(self) -> formula.Blocking | None:
+        """Exact where :meth:`approximations` names nothing; None where checkpoints of this kind have no formula."""
+        mix, job, every_s = self.mix(), self.job, self.interval_s
+        checkpoint = job.checkpoint
+        if checkpoint.kind == "async" and checkpoint.persist_s <= every_s + checkpoint.stall_s:
+            goodput, _ = formula.async_goodput(
+                mix.mtbf_s, every_s, checkpoint.stall_s, checkpoint.persist_s, mix.recovery_s
             )
-        return replace(self, interval_s=min(best, self.work_s))
-
-    def job(self) -> Job:
-        """What the engines run; nodes go to repair only where there are spares to speak of."""
-        fleet = None
-        classes = self.classes
-        if self.spares is not None:
-            fleet = Fleet(nodes=self.nodes, spares=self.spares, repair=self.repair or Law())
-            classes = tuple(replace(c, nodes_lost=max(1, c.nodes_lost)) if _takes_a_node(c) else c for c in classes)
-        checkpoint = Checkpoint(kind="blocking", interval_s=float(self.interval_s), stall_s=self.checkpoint_s)
-        return Job(work_s=self.work_s, classes=classes, recovery=self.recovery, checkpoint=checkpoint, fleet=fleet)
-
-    def closed_form(self) -> formula.Blocking:
-        """Exact where all classes are exponential and nobody waits for nodes; otherwise what Poisson failures give."""
-        mix = self.mix()
-        return formula.blocking(
-            mix.mtbf_s, self.work_s, float(self.interval_s), self.checkpoint_s, mix.recovery_s, restarts=False
-        )
+            strikes = job.work_s / goodput / (mix.mtbf_s + mix.recovery_s) * mix.strikes
+            return formula.Blocking(job.work_s, job.work_s / goodput, math.nan, strikes)
+        if checkpoint.kind != "blocking":
+            return None
+        run = formula.blocking(mix.mtbf_s, job.work_s, every_s, checkpoint.stall_s, mix.recovery_s, restarts=False)
+        return replace(run, expected_failures=run.expected_failures * mix.strikes)
 
     def approximations(self) -> tuple[str, ...]:
         """What the closed form leaves out."""
-        left = []
-        if any(c.law.kind != "exponential" and c.law.mean for c in self.classes):
-            left.append("failures that are not exponential")
-        if any(c.effect not in ("stop", "hang") for c in self.classes):
-            left.append("failures that do not stop the job")
-        if self.spares is not None:
-            left.append("waiting for nodes")
-        return tuple(left)
+        job = self.job
+        left = {
+            "failures that are not exponential": any(c.law.kind != "exponential" for c in job.classes),
+            "failures that do not stop the job": not all(map(_stops, job.classes)),
+            "waiting for nodes": job.fleet is not None,
+            "the ends of a run with asynchronous checkpoints": job.checkpoint.kind == "async",
+            "recoveries that fail or vary": job.recovery.failure_probability > 0
+            or (job.recovery.interruptible and any(law.kind != "fixed" for _, law in job.recovery.phases)),
+        }
+        return tuple(what for what, holds in left.items() if holds)
 
     def waiting_share(self) -> float | None:
         """Share of the time without enough nodes if failures came at their full rate, by Erlang-B; None: no fleet."""
-        if self.spares is None or self.repair is None:
+        fleet = self.job.fleet
+        if fleet is None:
             return None
-        rate = sum(c.rate_per_s * max(1, c.nodes_lost) for c in self.classes if _takes_a_node(c))
-        return availability.erlang_b(self.spares + 1, rate * self.repair.mean)
+        load = sum(c.rate_per_s * c.nodes_lost * (c.repair or fleet.repair).mean for c in self.job.classes if _stops(c))
+        return availability.erlang_b(fleet.spares + fleet.hot_spares + 1, load)
 
 
-def _takes_a_node(failures: FailureClass) -> bool:
-    return failures.effect in ("stop", "hang") and failures.owner not in ("job", "storage", "operator")
+def _stops(failures: FailureClass) -> bool:
+    return failures.effect in ("stop", "hang")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ class CurvePoint:
     """Goodput at one interval; ``sampled`` is None where nothing was run."""
 
     interval_s: float
-    closed_form: float
+    closed_form: float | None
     sampled: intervals.Estimate | None
 
     def document(self) -> dict[str, Any]:
@@ -137,11 +139,11 @@ class CurvePoint:
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What :func:`look` finds; goodput carries its semantics: ``recovery_can_fail``."""
+    """What :func:`look` finds; the figures hold for recoveries that failures can strike, or not, as the Job says."""
 
     setup: Setup
     best_s: dict[str, float | None]
-    closed_form: formula.Blocking
+    closed_form: formula.Blocking | None
     engine: str
     goodput: intervals.Estimate | None
     wall: intervals.Estimate | None
@@ -150,23 +152,24 @@ class Outlook:
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
-        closed, setup = self.closed_form, self.setup
+        closed, setup, mix = self.closed_form, self.setup, self.setup.mix()
         return {
             "gpus": setup.gpus,
-            "system_mtbf_s": setup.mix().mtbf_s,
-            "mean_recovery_s": setup.mix().mean_recovery_s,
-            "recovery_can_fail": setup.recovery.interruptible,
-            "work_s": setup.work_s,
+            "system_mtbf_s": mix.mtbf_s,
+            "mean_recovery_s": mix.mean_recovery_s,
+            "recovery_can_fail": setup.job.recovery.interruptible,
+            "work_s": setup.job.work_s,
             "interval_s": setup.interval_s,
-            "checkpoint_s": setup.checkpoint_s,
+            "checkpoint_s": setup.job.checkpoint.stall_s,
             "best_interval_s": self.best_s,
-            "closed_form": {
+            "closed_form": closed
+            and {
                 "goodput": closed.goodput,
                 "wall_s": closed.mean_wall_s,
                 "failures": closed.expected_failures,
                 "left_out": list(setup.approximations()),
-                "waiting_share_erlang_b": setup.waiting_share(),
             },
+            "waiting_share_erlang_b": setup.waiting_share(),
             "engine": self.engine,
             "runs": self.goodput.runs if self.goodput else 0,
             "goodput": _document(self.goodput) if self.goodput else None,
@@ -177,30 +180,39 @@ class Outlook:
 
 
 def _document(estimate: intervals.Estimate) -> dict[str, Any]:
-    return {
-        "value": estimate.value,
-        "standard_error": estimate.error,
-        "interval_95": list(estimate.interval()),
-    }
+    low, high = estimate.interval()
+    return {"value": estimate.value, "standard_error": estimate.error, "interval_95": [low, high]}
 
 
 def look(
     setup: Setup,
     engine: How = "auto",
-    runs: int = 400,
+    runs: int | None = None,
     seed: int = 0,
     done: Callable[[float], None] = lambda share: None,
 ) -> Outlook:
     """Work out one setup; ``engine="closed_form"`` runs nothing, ``done`` hears each share of the runs.
 
+    ``runs`` are by default as many as keep standard errors of goodput and failures below 1 % of the mean.
+
     Raises:
-        InputError, UnsupportedError: the setup is impossible, or never gets anywhere.
+        InputError: the setup is impossible.
+        UnsupportedError: it never gets anywhere, or its formula is asked for and there is none.
     """
-    setup = setup.resolved()
     closed = setup.closed_form()
     if engine == "closed_form":
+        if closed is None:
+            raise UnsupportedError(
+                f"checkpoints of kind {setup.job.checkpoint.kind} have no closed form; allowed: --engine des, compiled"
+            )
         return Outlook(setup, setup.best(), closed, "closed_form", None, None, None, {})
-    result = simulate_many(setup.job(), runs, seed, engine, done=done)
+    if closed is not None:
+        affordable(closed.expected_failures)
+    job = setup.run()
+    result = simulate_many(job, runs or PILOT_RUNS, seed, engine, done=done)
+    if runs is None:
+        pilot = {"goodput": intervals.ratio(result.useful_s, result.wall_s)}
+        result = simulate_many(job, enough_runs(pilot), seed, engine, result)
     goodput = intervals.ratio(result.useful_s, result.wall_s)
     wall, failures = intervals.mean(result.wall_s), intervals.mean(result.failures.sum(axis=1))
     return Outlook(setup, setup.best(), closed, result.engine, goodput, wall, failures, result.shares())
@@ -208,23 +220,27 @@ def look(
 
 def curve_intervals(setup: Setup) -> tuple[float, ...]:
     """Intervals around the best one (around the setup's own where checkpoints are free), at most all of the work."""
-    middle = setup.best()["exact"]
-    if middle is None:
-        middle = float(setup.resolved().interval_s)
-    return tuple(sorted({min(middle * factor, setup.work_s) for factor in CURVE_FACTORS}))
+    middle = setup.best()["exact"] or setup.interval_s
+    return tuple(sorted({min(middle * factor, setup.job.work_s) for factor in CURVE_FACTORS}))
 
 
 def sweep_intervals(
     setup: Setup,
     intervals_s: Sequence[float],
     engine: How = "auto",
-    runs: int = 400,
+    runs: int | None = None,
     seed: int = 0,
     done: Callable[[float], None] = lambda share: None,
 ) -> tuple[CurvePoint, ...]:
-    """Goodput at each interval, all on the same failures."""
+    """Goodput at each interval, all on the same failures.
+
+    An interval at which a segment is hardly ever done has a formula but no runs.
+    """
     points = []
     for interval_s in intervals_s:
-        found = look(replace(setup, interval_s=interval_s), engine, runs, seed, done)
-        points.append(CurvePoint(interval_s, found.closed_form.goodput, found.goodput))
+        at = replace(setup, interval=interval_s)
+        closed = at.closed_form()
+        hopeless = closed is not None and closed.expected_failures > MOST_FAILURES / 10
+        found = look(at, "closed_form" if hopeless else engine, runs, seed, done)
+        points.append(CurvePoint(interval_s, closed.goodput if closed else None, found.goodput))
     return tuple(points)

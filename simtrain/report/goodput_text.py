@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from simtrain.quantities import format_quantity
@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from simtrain.reliability.fit import FittedClass
     from simtrain.reliability.intervals import Estimate
     from simtrain.reliability.outlook import CurvePoint, Outlook
+    from simtrain.reliability.replay import Replay
     from simtrain.reliability.solve import Solved
 
-__all__ = ["case_table", "curve_table", "fit_table", "outlook_table"]
+__all__ = ["case_table", "curve_table", "fit_table", "outlook_table", "replay_table"]
 
 
 def case_table(solved: Solved) -> Table:
@@ -29,37 +30,61 @@ def case_table(solved: Solved) -> Table:
     return table
 
 
-def outlook_table(outlook: Outlook, curve: Sequence[CurvePoint] = ()) -> Table:
+def outlook_table(outlook: Outlook) -> Table:
     """Goodput by formula and by Monte Carlo, what it rests on, and where the time goes."""
-    setup, closed = outlook.setup, outlook.closed_form
-    table = _table(f"{setup.gpus:,} GPUs", "formula", f"Monte Carlo ({outlook.engine})")
-    table.add_row("goodput", f"{closed.goodput:.2%}", _share(outlook.goodput))
-    table.add_row("wall time", _time(closed.mean_wall_s), _estimate(outlook.wall))
+    setup, closed, mix = outlook.setup, outlook.closed_form, outlook.setup.mix()
+    runs = f", {outlook.goodput.runs} runs" if outlook.goodput else ""
+    table = _table(f"{setup.gpus:,} GPUs", "formula", f"{outlook.engine}{runs} (95 % interval)")
+    table.add_row("goodput", f"{closed.goodput:.2%}" if closed else "none", _share(outlook.goodput))
+    table.add_row("wall time", _time(closed.mean_wall_s) if closed else "none", _estimate(outlook.wall))
     sampled = f"{outlook.failures.value:,.1f}" if outlook.failures else ""
-    table.add_row("failures", f"{closed.expected_failures:,.1f}", sampled)
-    table.add_row("MTBF of the job", _time(setup.mix().mtbf_s), "")
-    can = "failures can strike it" if setup.recovery.interruptible else "immune to failures"
-    table.add_row(f"recovery ({can})", _time(setup.mix().mean_recovery_s), "")
-    table.add_row("checkpoint", _time(setup.checkpoint_s), "")
-    table.add_row("interval", _time(float(setup.interval_s)), "")
+    table.add_row("failures", f"{closed.expected_failures:,.1f}" if closed else "none", sampled)
+    table.add_row("MTBF of the job", _time(mix.mtbf_s), "")
+    can = "failures can strike it" if setup.job.recovery.interruptible else "immune to failures"
+    table.add_row(f"recovery ({can})", _time(mix.mean_recovery_s), "")
+    table.add_row(f"checkpoint ({setup.job.checkpoint.kind})", _time(setup.job.checkpoint.stall_s), "")
+    table.add_row("interval", _time(setup.interval_s), "")
     for name, best_s in outlook.best_s.items():
         table.add_row(f"best interval, {name}", "as short as possible" if best_s is None else _time(best_s), "")
     waiting = setup.waiting_share()
     if waiting is not None:
         table.add_row("waiting for nodes, Erlang-B", f"{waiting:.2%}", "")
-    for bucket, share in outlook.ledger.items():
-        if share >= 5e-5:
-            table.add_row(f"  {bucket.replace('_', ' ')}", "", f"{share:.2%}")
+    _add_ledger(table, outlook.ledger)
     return table
 
 
+def _add_ledger(table: Table, ledger: Mapping[str, float]) -> None:
+    blanks = [""] * (len(table.columns) - 2)
+    for bucket, share in ledger.items():
+        if share >= 5e-5:
+            table.add_row(f"  {bucket.replace('_', ' ')}", *blanks, f"{share:.2%}")
+
+
 def curve_table(points: Sequence[CurvePoint]) -> Table:
-    """Goodput against the interval; the best of each column is marked."""
-    table = _table("interval", "goodput, formula", "goodput, Monte Carlo")
-    best = max(point.closed_form for point in points)
+    """Goodput against the interval; the best by formula is marked."""
+    table = _table("interval", "goodput, formula", "goodput, Monte Carlo (95 % interval)")
+    best = max((point.closed_form or 0.0 for point in points), default=0.0)
     for point in points:
         mark = " *" if point.closed_form == best else ""
-        table.add_row(_time(point.interval_s), f"{point.closed_form:.2%}{mark}", _share(point.sampled))
+        closed = "none" if point.closed_form is None else f"{point.closed_form:.2%}{mark}"
+        table.add_row(_time(point.interval_s), closed, _share(point.sampled))
+    return table
+
+
+def replay_table(found: Replay, interval_s: float) -> Table:
+    """What a job would have made of a recorded time."""
+    table = _table(f"{_time(found.observed_s)} replayed", found.engine)
+    can = "failures can strike recovery" if found.recovery_can_fail else "recovery is immune"
+    table.add_row(f"goodput ({can})", f"{found.goodput:.2%}")
+    table.add_row("failures that struck", f"{found.failures:,}")
+    table.add_row("interval", _time(interval_s))
+    table.add_row("nodes down, mean", f"{found.mean_down:.2f}")
+    table.add_row("nodes down, most", f"{found.most_down}")
+    if found.can_run is not None:
+        table.add_row("time with enough nodes", f"{found.can_run:.2%}")
+    if found.throughput is not None:
+        table.add_row("width when shrinking", f"{found.throughput:.2%}")
+    _add_ledger(table, found.ledger)
     return table
 
 

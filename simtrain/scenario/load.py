@@ -14,10 +14,21 @@ from simtrain.scenario import overrides as changes
 from simtrain.scenario.cluster import Cluster
 from simtrain.scenario.messages import explain
 from simtrain.scenario.part import Part
+from simtrain.scenario.reliability import Reliability
 from simtrain.scenario.resolve import PARTS, Document, Origin, finish, follow, open_document
 from simtrain.scenario.scenario import Scenario, Study, StudyEntry
 
-__all__ = ["Source", "dump", "load", "load_cluster", "load_study", "open_source", "scenario_schema", "validate"]
+__all__ = [
+    "Source",
+    "dump",
+    "load",
+    "load_cluster",
+    "load_preset",
+    "load_study",
+    "open_source",
+    "scenario_schema",
+    "validate",
+]
 
 Source = str | Path | Mapping[str, Any]
 P = TypeVar("P", bound=Part)
@@ -59,6 +70,21 @@ def load_cluster(source: Source, *overrides: str) -> Cluster:
         raise ScenarioError(f"{document.origin.label} is a scenario, not a cluster; give what its key 'cluster' names")
     followed = follow("cluster", document, document.origin)
     return validate(Cluster, finish("cluster", changes.apply(followed, overrides, "cluster")))
+
+
+def load_preset(source: Source, *overrides: str) -> Reliability:
+    """Read the failures of a preset alone.
+
+    Args:
+        source: library name, path of a YAML file, or a mapping.
+        overrides: changes such as ``"classes.gpu.mtbf=6000 days"``.
+
+    Raises:
+        InputError: as :func:`load`.
+    """
+    document = open_source(source, "preset")
+    followed = follow("preset", document, document.origin)
+    return validate(Reliability, finish("preset", changes.apply(followed, overrides, "preset")))
 
 
 def load_study(source: Source, *overrides: str) -> tuple[Study, list[Scenario]]:
