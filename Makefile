@@ -1,5 +1,6 @@
 # Every target works from a bare clone on a machine with Python 3.11+ and make.
 #   make demo    the main study: 2048 RTX 4090 against H100, table and HTML page
+#   make sweep   failure rate against checkpoint interval, heat map
 #   make test    all tests          make check   format, lint, types, import contract
 #   make bench   benchmarks         make figures figures and blocks of the documentation
 #   make clean   remove everything made here
@@ -12,10 +13,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check bench figures clean
+.PHONY: demo sweep test check bench figures clean
 
 demo: $(VENV)/.run
 	$(BIN)/simtrain compare 4090-vs-h100 --html 4090-vs-h100.html
+
+sweep: $(VENV)/.run
+	$(BIN)/simtrain sweep 4090-failures-sweep --output failures-sweep.csv --html failures-sweep.html
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -n 2
@@ -33,7 +37,7 @@ figures: $(VENV)/.dev
 	$(BIN)/python docs/figures.py
 
 clean:
-	rm -rf $(VENV) dist build 4090-vs-h100.html .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) dist build 4090-vs-h100.html failures-sweep.* .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.created:

@@ -104,8 +104,8 @@ def ledger_table(run: RunReport) -> Table:
 def runs_rows(runs: Sequence[RunReport]) -> list[tuple[str, ...]]:
     """A header and a row for each run: what it comes to, in brackets without failures."""
     header = (
-        "with failures (without)", "GPU-days between", "a day", "goodput ± s.e., %", "effective MFU, %", "days",
-        "cost, kUSD", "USD per M useful tokens",
+        "with failures\n(without)", "GPU-days\nbetween", "\na day", "goodput\n± s.e., %", "effective\nMFU, %", "\ndays",
+        "cost,\n1000 USD", "USD per M\nuseful tokens",
     )  # fmt: skip
     rows = [
         (
@@ -126,7 +126,7 @@ def runs_rows(runs: Sequence[RunReport]) -> list[tuple[str, ...]]:
 def runs_table(runs: Sequence[RunReport]) -> Table:
     """Runs with failures, one to a row."""
     header, *rows = runs_rows(runs)
-    return table(header, rows, whole=(0,), notes=runs_notes(runs))
+    return table(header, rows, whole=range(len(header)), notes=runs_notes(runs))
 
 
 def runs_notes(runs: Sequence[RunReport]) -> str:

@@ -147,9 +147,9 @@ def test_compare_shows_what_failures_leave_and_each_step_once(cli, folder) -> No
     assert (ran.status, ran.err) == (0, "wrote page.html\n")
     first = next(line.split() for line in ran.out.splitlines() if line.strip())
     assert first == ["often", "never"]
-    for text in ("goodput ±", "rarely", "Can failures strike recovery?", "(assumption)", "restarting"):
+    for text in ("± s.e., %", "rarely", "Can failures strike recovery?", "(assumption)", "restarting"):
         assert text in ran.out, text
-    assert "goodput ± s.e." in (folder / "page.html").read_text()
+    assert "± s.e., %" in (folder / "page.html").read_text()
     runs = [
         entry["run"]
         for entry in cli("compare", "failing.yaml", "--set", "workload.tokens=500B", "--json").document["scenarios"]
