@@ -126,7 +126,7 @@ def runs_rows(runs: Sequence[RunReport]) -> list[tuple[str, ...]]:
 def runs_table(runs: Sequence[RunReport]) -> Table:
     """Runs with failures, one to a row."""
     header, *rows = runs_rows(runs)
-    return table(header, rows, whole=range(len(header)), notes=runs_notes(runs))
+    return table(header, rows, whole=range(1, len(header)), notes=runs_notes(runs))
 
 
 def runs_notes(runs: Sequence[RunReport]) -> str:
