@@ -19,7 +19,7 @@ demo: $(VENV)/.run
 	$(BIN)/simtrain compare 4090-vs-h100 --html 4090-vs-h100.html
 
 sweep: $(VENV)/.run
-	@for study in 4090-nics-sweep h100-schedules-sweep; do \
+	@for study in 4090-failures-sweep 4090-nics-sweep h100-schedules-sweep; do \
 		$(BIN)/simtrain sweep $$study --output $$study.csv --html $$study.html || exit 1; done
 
 test: $(VENV)/.dev

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import io
 import re
+import shlex
 from collections.abc import Iterator, Mapping
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,14 @@ NOTEBOOK = DOCS.parent / "notebooks" / "4090_vs_h100.ipynb"
 SCHEDULES = DOCS.parent / "notebooks" / "pipeline_schedules.ipynb"
 
 STUDY = "4090-vs-h100"
+_QUESTION = ("goodput", "--gpus", "2048", "--mtbf", "30 days", "--recovery", "10 min")
+_FREE = (*_QUESTION, "--checkpoint", "0 s", "--interval", "10 min")
+_BEST = (*_QUESTION, "--checkpoint", "30 s", "--interval", "exact")
+_LLAMA = ("goodput", "h100", "--gpus", "16384", "--work", "51 days", "--interval", "10 min")
+GOODPUT = (
+    *(_FREE, (*_FREE, "--immune"), _BEST, (*_BEST, "--immune")),
+    (*_LLAMA, "--checkpoint", "0.1 s", "--persist", "3 s"),
+)
 PICTURE = (
     "llama2-70b-on-2048-rtx4090",
     "layout.tp=4",
@@ -43,17 +53,49 @@ def bubble_svg() -> str:
 
 
 def study_table() -> str:
-    """The table that ``simtrain compare`` prints for the study, without the difference table below it."""
+    """The tables that ``simtrain compare`` prints for the study, without those of time and differences below them."""
     from rich.console import Console
 
+    from simtrain.reliability.run import run_of
+    from simtrain.report.run_tables import runs_table
     from simtrain.report.tables import compare_table
-    from simtrain.step.compare import differences
+    from simtrain.step.compare import differences, step_key
 
-    steps = [st.simulate_step(scenario) for scenario in st.load_study(STUDY)[1]]
+    scenarios = st.load_study(STUDY)[1]
+    first = {step_key(scenario): scenario for scenario in reversed(scenarios)}
+    found = {step_key(scenario): st.simulate_step(first[step_key(scenario)]) for scenario in first.values()}
+    steps = [found[key] for key in dict.fromkeys(map(step_key, scenarios))]
+    runs = [run_of(replace(found[step_key(scenario)], scenario=scenario)) for scenario in scenarios]
     out = io.StringIO()
-    Console(file=out, width=118, highlight=False).print(compare_table(steps, differences(steps)))
-    lines = [line.rstrip() for line in out.getvalue().splitlines()]
-    return _fenced("".join(f"{line}\n" for line in lines if line))
+    console = Console(file=out, width=118, highlight=False)
+    console.print(compare_table(steps, differences(steps)))
+    console.print(runs_table(runs))
+    return _fenced(_compact(out.getvalue()))
+
+
+def goodput_answers() -> str:
+    """What ``simtrain goodput`` answers to the question of the README: the first in full, then one line each."""
+    lines = [f"$ simtrain {shlex.join(GOODPUT[0])}\n{_compact(_printed(GOODPUT[0]))}"]
+    for command in GOODPUT[1:]:
+        wanted = "goodput|failures +[0-9]" if "h100" in command else "goodput"
+        found = [line for line in _printed(command).splitlines() if re.search(wanted, line)]
+        lines.append(f"$ simtrain {shlex.join(command)} | grep -E {shlex.quote(wanted)}\n" + _compact("\n".join(found)))
+    return _fenced("\n".join(lines))
+
+
+def _printed(command: tuple[str, ...]) -> str:
+    from simtrain.cli.main import app
+
+    out = io.StringIO()
+    with redirect_stdout(out), redirect_stderr(io.StringIO()):
+        app(list(command), standalone_mode=False)
+    return out.getvalue()
+
+
+def _compact(text: str) -> str:
+    """Without spaces at the ends of lines, and without empty lines."""
+    lines = [line.rstrip() for line in text.splitlines()]
+    return "".join(f"{line}\n" for line in lines if line)
 
 
 def command_table() -> str:
@@ -66,7 +108,8 @@ def command_table() -> str:
     for name, command in sorted(get_command(app).commands.items()):  # type: ignore[attr-defined]
         wanted = [str(p.metavar) for p in command.params if p.param_type_name == "argument"]
         sentence = " ".join(command.help.split("\n\n")[0].split()).replace("|", "\\|")
-        rows.append(f"| `{' '.join(['simtrain', name, *wanted])}` | {sentence} |\n")
+        words = " ".join(["simtrain", name, *wanted]).replace("|", "\\|")
+        rows.append(f"| `{words}` | {sentence} |\n")
     return "".join(rows)
 
 
@@ -113,14 +156,15 @@ _OPENING = """\
 
 Written by `make figures` from the schema (`simtrain schema`); do not edit. A blank meaning: the name says it.
 
-- A part (cluster, node, device, fabric, workload, model, kernels) is written out, or named: a catalogue name
-  (`simtrain catalog`), or a path (anything with a slash or ending in `.yaml`), relative to the file that says it.
+- A part (cluster, node, device, fabric, workload, model, kernels, reliability) is written out, or named: a catalogue
+  name (`simtrain catalog`), or a path (anything with a slash or ending in `.yaml`), relative to the file that says it.
 - `extends: NAME` starts from another document of the same kind; the keys beside it go on top, mapping by mapping.
 - `--set a.b.c=value` changes one value after everything is read; it reaches into named parts too
   (`--set cluster.node.nics=8`). The result is validated again.
 - Quantities carry their unit: `400 Gbps` and `400 Gb/s` are bits, `50 GB/s` bytes, `GB` is 10^9 and `GiB` 2^30.
   A bare number is refused where a unit is needed, except 0.
-- A study (`simtrain compare`) is a list of scenarios, each with `name`, `extends` and `set`.
+- A study (`simtrain compare`) is a list of scenarios, each with `name`, `extends` and `set`; a sweep (`simtrain sweep`)
+  is a grid of them.
 """
 
 _SECTIONS = (
@@ -128,16 +172,18 @@ _SECTIONS = (
     *("CheckpointPolicy", "Storage", "Spares", "TimeLaw", "Cluster", "CollectiveSoftware"),
     *("Contention", "HeldSms", "SingleSwitch", "FatTree", "Dragonfly", "Torus", "Node"),
     *("SwitchedLinks", "MeshLinks", "PcieTree", "Link", "Device", "KernelTable", "KernelEfficiency"),
-    *("Model", "GroupedQueryAttention", "LatentAttention", "MixtureOfExperts", "Study", "StudyEntry"),
+    *("Model", "GroupedQueryAttention", "LatentAttention", "MixtureOfExperts"),
+    *("Reliability", "Failures", "TimeLaw", "RecoverySteps", "CheckpointPolicy", "Storage", "Spares"),
+    *("Study", "StudyEntry", "Sweep", "Range"),
 )
 
 
 def scenario_page() -> str:
     """``docs/scenario.md``: a table of keys for every part of a scenario."""
-    from simtrain.scenario.scenario import Scenario, Study
+    from simtrain.scenario.scenario import Range, Scenario, Study, Sweep
 
-    scenario, study = Scenario.model_json_schema(), Study.model_json_schema()
-    parts = {"Scenario": scenario, "Study": study, **scenario["$defs"], **study["$defs"]}
+    whole = {cls.__name__: cls.model_json_schema() for cls in (Scenario, Study, Sweep, Range)}
+    parts = {**whole, **{name: part for each in whole.values() for name, part in each.get("$defs", {}).items()}}
     missing = set(parts) - set(_SECTIONS)
     if missing:
         raise SystemExit(f"docs/figures.py: _SECTIONS lacks {sorted(missing)}")
@@ -175,6 +221,10 @@ def _written(value: Mapping[str, Any]) -> str:
     options = value.get("anyOf") or value.get("oneOf")
     if options:
         shown = [_written(each) for each in options if each.get("type") != "null"]
+        if "[TimeLaw](#timelaw)" in shown:
+            return "time: `10 min`, or [TimeLaw](#timelaw)"
+        if not any("$ref" in each for each in options):
+            return " or ".join(dict.fromkeys(shown))
         return " or ".join(dict.fromkeys("a name" if text == "text" and len(shown) > 1 else text for text in shown))
     if "$ref" in value:
         name = value["$ref"].rsplit("/", 1)[1]
@@ -232,7 +282,12 @@ def main() -> None:
     SVG.write_text(bubble_svg(), encoding="utf-8")
     SCENARIO.write_text(scenario_page(), encoding="utf-8")
     readme = README.read_text(encoding="utf-8")
-    blocks = {"make demo": study_table(), "commands": command_table(), "python": python_output(readme)}
+    blocks = {
+        "make demo": study_table(),
+        "goodput": goodput_answers(),
+        "commands": command_table(),
+        "python": python_output(readme),
+    }
     README.write_text(filled(readme, blocks), encoding="utf-8")
     for notebook in (NOTEBOOK, SCHEDULES):
         nbformat.write(without_figures(executed_notebook(notebook)), notebook)

@@ -46,6 +46,13 @@ def test_the_study_in_the_readme_is_what_the_program_prints(figures):
     assert figures.block(README, "make demo") == figures.study_table(), "run: make figures"
 
 
+def test_the_goodput_of_the_readme_is_what_the_program_prints(figures):
+    shown = figures.block(README, "goodput")
+    assert shown == figures.goodput_answers(), "run: make figures"
+    for share in ("48.65%", "53.02%", "49.66%", "54.12%"):
+        assert share in shown
+
+
 def test_the_python_example_prints_what_the_readme_says(figures, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert figures.block(README, "python") == figures.python_output(README), "run: make figures"

@@ -35,10 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-for command in (
-    *(init, run, explain, compare, sweep, timeline, memory, schedule),
-    *(topology, goodput, catalog, schema),
-):
+for command in (init, run, explain, compare, sweep, timeline, memory, schedule, topology, goodput, catalog, schema):
     app.command()(command)
 
 

@@ -143,7 +143,7 @@ def _runs(
     ]
 
 
-def enough_runs(pilot: dict[str, Estimate], *, spreads: bool) -> int:
+def enough_runs(pilot: dict[str, Estimate], *, spreads: bool = False) -> int:
     """Runs that bring each standard error to :data:`PRECISION`, with a fifth to spare for the pilot's own error.
 
     Standard deviations (``sd_``) need far more runs than the means beside them: only with ``spreads``, where runs

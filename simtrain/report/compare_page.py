@@ -4,24 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from simtrain.report.html import Content, Section, Table, write_html
+from simtrain.report.run_tables import runs_notes, runs_rows
 from simtrain.report.tables import compare_rows, difference_rows
 from simtrain.report.timeline_figure import timeline
 from simtrain.report.waterfall_figure import waterfall
 from simtrain.step.compare import Difference
 from simtrain.step.report import StepReport
 
+if TYPE_CHECKING:
+    from simtrain.reliability.run import RunReport
+
 __all__ = ["write_compare_page"]
 
 
 def write_compare_page(
-    title: str, notes: str, steps: Sequence[StepReport], gaps: Sequence[Difference], path: str | Path
+    title: str,
+    notes: str,
+    steps: Sequence[StepReport],
+    gaps: Sequence[Difference],
+    path: str | Path,
+    runs: Sequence[RunReport] = (),
 ) -> Path:
-    """Write the page of a comparison; ``gaps`` are the differences to the first scenario."""
+    """Write the page of a comparison; ``gaps`` are the differences to the first scenario, ``runs`` have failures."""
     names = [step.scenario.name for step in steps]
     opening: list[Content] = [notes] if notes else []
     opening += [_verdict(steps), Table(("", *names), compare_rows(steps, gaps))]
+    if runs:
+        header, *rows = runs_rows(runs)
+        opening.append(Table(header, rows, runs_notes(runs)))
     sections = [
         Section("", opening),
         Section("Where the GPU time goes", [waterfall(list(steps))]),
@@ -54,4 +67,4 @@ def _verdict(steps: Sequence[StepReport]) -> str:
             f"Cheapest: {cheapest.scenario.name}, {cost_usd / 1e6:,.2f} M USD "
             f"({per_million:.3f} USD per million tokens). "
         )
-    return verdict + "Failures and downtime are not in these figures."
+    return verdict + "Failures and downtime are not in these two figures."

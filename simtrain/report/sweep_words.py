@@ -25,11 +25,15 @@ _NAMES = {
     "memory.fits": "fits",
     "job.cost_usd": "cost",
     "job.usd_per_million_tokens": "USD per M tokens",
+    "run.days": "days with failures",
+    "run.usd_per_million_tokens": "USD per M useful tokens",
 }
 _SHOWN = (
     *("step.time_s", "step.mfu", "step.bubble_fraction", "memory.peak_bytes", "memory.fits", "job.days"),
-    *("job.usd_per_million_tokens", "run.goodput", "run.effective_mfu"),
+    *("job.usd_per_million_tokens", "run.goodput", "run.effective_mfu", "run.days", "run.usd_per_million_tokens"),
 )
+_FAILING = {"job.days": "run.days", "job.usd_per_million_tokens": "run.usd_per_million_tokens"}
+"""Left out where the same with failures is shown."""
 MOST = 40
 """Rows of a table on the terminal."""
 
@@ -87,7 +91,7 @@ def value_text(value: Any) -> str:
 
 def sweep_rows(table: Table, metric: str | None) -> tuple[list[str], list[list[str]]]:
     """Header and cells: the axes, what matters most, and the metric; the best row has a star."""
-    shown = [column for column in _SHOWN if column in table.columns]
+    shown = [c for c in _SHOWN if c in table.columns and _FAILING.get(c) not in table.columns]
     if metric is not None and metric not in shown:
         shown.append(metric)
     best = None if metric is None else table.best(metric)

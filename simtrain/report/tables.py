@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from simtrain.quantities import format_quantity
 from simtrain.report.palette import BUCKETS
+from simtrain.report.table_style import bar, table, usd
 from simtrain.report.waterfall_figure import step_name
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from simtrain.cluster.topology import Finding
-    from simtrain.reliability.run import RunReport
     from simtrain.step.compare import Difference
     from simtrain.step.network import LinkUse, NetworkReport
     from simtrain.step.report import MemoryReport, StepReport
@@ -28,8 +28,6 @@ __all__ = [
     "explain_table",
     "memory_table",
     "network_tables",
-    "run_rows",
-    "run_table",
     "step_rows",
     "step_table",
     "topology_table",
@@ -38,8 +36,6 @@ __all__ = [
 
 MAX_EDGE_KINDS = 5
 """Kinds of links listed for a collective, the busiest first."""
-_BAR_CELLS = 30
-_EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 def step_rows(step: StepReport) -> list[tuple[str, str]]:
@@ -59,55 +55,26 @@ def step_rows(step: StepReport) -> list[tuple[str, str]]:
         ("peak memory", f"{_bytes(worst)} of {_bytes(memory.capacity_bytes)} ({fits})"),
         ("days", f"{job.days:,.1f}"),
         ("GPU hours", f"{job.gpu_hours:,.0f}"),
-        ("purchase", _usd(job.purchase_usd)),
-        ("cost of the run", _usd(job.cost_usd)),
-        ("of which power", _usd(job.power_usd)),
-        ("USD per million tokens", _usd(job.usd_per_million_tokens, ".4g", "")),
+        ("purchase", usd(job.purchase_usd)),
+        ("cost of the run", usd(job.cost_usd)),
+        ("of which power", usd(job.power_usd)),
+        ("USD per million tokens", usd(job.usd_per_million_tokens, ".4g", "")),
     ]
 
 
 def step_table(step: StepReport) -> Table:
     """One step as a two-column table."""
-    return _table(("", step_name(step)), step_rows(step))
+    return table(("", step_name(step)), step_rows(step))
 
 
 def waterfall_table(step: StepReport) -> Table:
     """Shares of GPU time with bars; buckets that would print as 0.00 % are left out."""
     rows = [
-        (BUCKETS[bucket].label, f"{share:7.2%}", format_quantity(share * step.time_s, "time"), _bar(share))
+        (BUCKETS[bucket].label, f"{share:7.2%}", format_quantity(share * step.time_s, "time"), bar(share))
         for bucket, share in step.waterfall.items()
         if abs(share) >= 5e-5
     ]
-    return _table(("GPU time", "share", "of the step", ""), rows, left=(0, 3))
-
-
-def run_rows(run: RunReport) -> list[tuple[str, str]]:
-    """What a run with failures comes to, as (quantity, value) in words."""
-    checkpoint, mtbf = run.job.checkpoint, run.job.rate_per_s
-    error = f" ± {1.96 * run.standard_error:.2%}" if run.result.runs > 1 else ""
-    strikes = "failures strike recovery too" if run.result.recovery_can_fail else "recovery cannot fail"
-    days = [f"{d:,.1f}" if d else "not by the horizon" for d in run.days_quantiles(0.05, 0.5, 0.95)]
-    rows = [
-        ("goodput", f"{run.goodput:.2%}{error} ({strikes})"),
-        ("effective MFU", f"{run.effective_mfu:.1%}"),
-        ("days with failures", f"{run.days:,.1f}"),
-        ("5, 50, 95 % of runs done after", " / ".join(days) + " days"),
-        ("cost with failures", _usd(run.cost_usd)),
-        ("USD per million useful tokens", _usd(run.usd_per_million_tokens, ".4g", "")),
-        ("between failures", format_quantity(1 / mtbf, "time") if mtbf else "never"),
-        ("failures in a run", f"{sum(run.failures.values()):,.0f}"),
-        (f"checkpoint ({checkpoint.kind}) every", format_quantity(checkpoint.interval_s, "time")),
-    ]
-    lost = {bucket: share for bucket, share in run.ledger.items() if bucket != "useful" and share >= 5e-5}
-    return [*rows, *((bucket.replace("_", " "), f"{share:.2%}") for bucket, share in lost.items())]
-
-
-def run_table(*runs: RunReport) -> Table:
-    """Runs with failures side by side; buckets of wall time that are 0.00 % in all of them are left out."""
-    columns = [dict(run_rows(run)) for run in runs]
-    keys = dict.fromkeys(key for column in columns for key in column)
-    rows = [(key, *(column.get(key, "-") for column in columns)) for key in keys]
-    return _table(("the run", *(run.step.scenario.name for run in runs)), rows)
+    return table(("GPU time", "share", "of the step", ""), rows, left=(0, 3))
 
 
 def memory_table(memory: MemoryReport) -> Table:
@@ -117,7 +84,7 @@ def memory_table(memory: MemoryReport) -> Table:
         (str(rank), *(_bytes(memory.parts[part][rank]) for part in parts), _bytes(peak), _free(memory, peak))
         for rank, peak in enumerate(memory.peak_bytes)
     ]
-    return _table(("rank", *parts, "peak", f"free of {_bytes(memory.capacity_bytes)}"), rows)
+    return table(("rank", *parts, "peak", f"free of {_bytes(memory.capacity_bytes)}"), rows)
 
 
 def network_tables(network: NetworkReport) -> list[Table]:
@@ -147,13 +114,13 @@ def network_tables(network: NetworkReport) -> list[Table]:
     ]
     notes = "" if network.table.links_shared else "Links are not shared (cluster.contention.links = false)."
     return [
-        _table(("links", "directed", "mean use", "highest", "on", "carried per step", "by"), kinds, left=(0, 4, 6)),
-        _table(
+        table(("links", "directed", "mean use", "highest", "on", "carried per step", "by"), kinds, left=(0, 4, 6)),
+        table(
             ("busiest links", "alike", "mean use", "busy", "full", "carried per step", "by"),
             [_link_row(link) for link in network.busiest()],
             left=(0, 6),
         ),
-        _table(
+        table(
             ("transfers", "sharing links", "at their price", "alone, GPU s", "+ links", "+ kernels", "longer by"),
             transfers,
             notes=notes,
@@ -189,7 +156,7 @@ def compare_rows(steps: Sequence[StepReport], gaps: Sequence[Difference] = ()) -
 
 def compare_table(steps: Sequence[StepReport], gaps: Sequence[Difference] = ()) -> Table:
     """Several steps side by side; ``gaps`` are the differences to the first."""
-    return _table(("", *(step.scenario.name for step in steps)), compare_rows(steps, gaps))
+    return table(("", *(step.scenario.name for step in steps)), compare_rows(steps, gaps))
 
 
 def difference_rows(gaps: Sequence[Difference]) -> list[tuple[str, ...]]:
@@ -205,13 +172,13 @@ def difference_rows(gaps: Sequence[Difference]) -> list[tuple[str, ...]]:
 def difference_table(gaps: Sequence[Difference]) -> Table:
     """What makes each scenario slower (+) or faster (-) than the first, bucket by bucket."""
     header = (f"seconds per step against {gaps[0].baseline}", *(gap.name for gap in gaps))
-    return _table(header, difference_rows(gaps))
+    return table(header, difference_rows(gaps))
 
 
 def topology_table(name: str, findings: Sequence[Finding]) -> Table:
     """Facts about a cluster's graph; problems are marked."""
     rows = [(item.name, item.value, "" if item.ok else "PROBLEM") for item in findings]
-    return _table(("", name, ""), rows, left=(0, 1, 2))
+    return table(("", name, ""), rows, left=(0, 1, 2))
 
 
 def collective_table(priced: Mapping[str, Any]) -> Table:
@@ -237,12 +204,12 @@ def collective_table(priced: Mapping[str, Any]) -> Table:
         )
         for kind in priced["edge_kinds"][:MAX_EDGE_KINDS]
     ]
-    return _table(("", priced["collective"]), rows, left=(0, 1))
+    return table(("", priced["collective"]), rows, left=(0, 1))
 
 
 def catalogue_table(kind: str, rows: Sequence[Mapping[str, str]]) -> Table:
     """Names, titles and sources of one kind of catalogue entry."""
-    return _table((kind, "", "source"), [(row["name"], row["title"], row["source"]) for row in rows], left=(0, 1, 2))
+    return table((kind, "", "source"), [(row["name"], row["title"], row["source"]) for row in rows], left=(0, 1, 2))
 
 
 def explain_table(step: StepReport, largest: int = 10) -> Table:
@@ -264,24 +231,7 @@ def explain_table(step: StepReport, largest: int = 10) -> Table:
     ]
     header = ("operator or exchange", "kind", "times", "each", "adds", "share", "formula and inputs", "source")
     notes = "\n".join(f"[{i}] {source}" for i, source in enumerate(sources, 1))
-    return _table(header, rows, left=(0, 1, 6, 7), notes=notes)
-
-
-def _table(
-    header: Sequence[str], rows: Iterable[Sequence[str]], left: Sequence[int] = (0,), *, notes: str = ""
-) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    caption = Text(notes) if notes else None
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
-    for i, title in enumerate(header):
-        side: Literal["left", "right"] = "left" if i in left else "right"
-        table.add_column(Text(title), justify=side, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    return table
+    return table(header, rows, left=(0, 1, 6, 7), notes=notes)
 
 
 def _layout(step: StepReport) -> str:
@@ -291,11 +241,6 @@ def _layout(step: StepReport) -> str:
     return f"{step.topology.gpus:,}: {shown}"
 
 
-def _bar(share: float) -> str:
-    eighths = round(max(share, 0.0) * _BAR_CELLS * 8)
-    return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).rstrip()
-
-
 def _free(memory: MemoryReport, peak_bytes: float) -> str:
     left = memory.capacity_bytes - peak_bytes
     return _bytes(left) if left >= 0 else f"{_bytes(-left)} over"
@@ -303,7 +248,3 @@ def _free(memory: MemoryReport, peak_bytes: float) -> str:
 
 def _bytes(value: float) -> str:
     return f"{value / 2**30:,.1f} GiB"
-
-
-def _usd(value: float | None, style: str = ",.0f", unit: str = " USD") -> str:
-    return "not known" if value is None else f"{value:{style}}{unit}"

@@ -19,8 +19,15 @@ from simtrain.scenario.resolve import PARTS, Document, Origin, finish, follow, o
 from simtrain.scenario.scenario import Scenario, Study, StudyEntry
 
 __all__ = [
-    *("Source", "dump", "load", "load_cluster", "load_preset", "load_study"),
-    *("open_source", "scenario_schema", "validate"),
+    "Source",
+    "dump",
+    "load",
+    "load_cluster",
+    "load_preset",
+    "load_study",
+    "open_source",
+    "scenario_schema",
+    "validate",
 ]
 
 Source = str | Path | Mapping[str, Any]

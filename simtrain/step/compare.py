@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from simtrain.scenario.scenario import Scenario
 from simtrain.step.report import StepReport
 from simtrain.timeline.ledger import BUCKETS
 
-__all__ = ["Difference", "differences"]
+__all__ = ["Difference", "differences", "step_key"]
 
 _REASONS = {
     "matmul at peak": ("useful",),
@@ -54,6 +55,12 @@ class Difference:
             "seconds": dict(self.seconds),
             "reasons": list(self.reasons),
         }
+
+
+def step_key(scenario: Scenario) -> str:
+    """What decides the step of a scenario: equal for those that differ by name or reliability alone."""
+    apart = {"name": "", "title": "", "notes": "", "reliability": None}
+    return scenario.model_copy(update=apart).model_dump_json()
 
 
 def differences(steps: Sequence[StepReport]) -> list[Difference]:

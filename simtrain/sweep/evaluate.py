@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from dataclasses import replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from simtrain.errors import SimtrainError
 from simtrain.scenario.scenario import Scenario
+
+if TYPE_CHECKING:
+    from simtrain.step.report import StepReport
 
 __all__ = ["Outcome", "evaluate", "flat"]
 
@@ -53,10 +58,19 @@ def flat(document: Mapping[str, Any]) -> dict[str, Any]:
 
 def _document(scenario: Scenario) -> dict[str, Any]:
     from simtrain.reliability.run import run_of
+    from simtrain.step.compare import step_key
+
+    step = replace(_step(step_key(scenario)), scenario=scenario)
+    run = run_of(step).document() if scenario.reliability else None
+    return step.document() | {"run": run}
+
+
+@lru_cache(maxsize=8)
+def _step(key: str) -> StepReport:
+    """The step of a scenario as JSON; points that differ by reliability alone share one."""
     from simtrain.step.simulate import simulate_step
 
-    step = simulate_step(scenario)
-    return step.document() | {"run": run_of(step).document() if scenario.reliability else None}
+    return simulate_step(Scenario.model_validate_json(key))
 
 
 def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -136,6 +136,35 @@ def test_compare_writes_its_page_beside_the_json(cli, folder) -> None:
     assert page.endswith("</html>\n")
 
 
+def test_compare_shows_what_failures_leave_and_each_step_once(cli, folder) -> None:
+    (folder / "failing.yaml").write_text(
+        "extends: ./small.yaml\nscenarios:\n"
+        "  - {name: often, set: {reliability: rtx4090-30-days}}\n"
+        "  - {name: rarely, set: {reliability: h100, seed: 0}}\n"
+        "  - {name: never, set: {layout.tp: 1, layout.pp: 4}}\n"
+    )
+    ran = cli("compare", "failing.yaml", "--set", "workload.tokens=500B", "--html", "page.html")
+    assert (ran.status, ran.err) == (0, "wrote page.html\n")
+    first = next(line.split() for line in ran.out.splitlines() if line.strip())
+    assert first == ["often", "never"]
+    for text in ("± s.e., %", "rarely", "Can failures strike recovery?", "(assumption)", "restarting"):
+        assert text in ran.out, text
+    assert "± s.e., %" in (folder / "page.html").read_text()
+    runs = [
+        entry["run"]
+        for entry in cli("compare", "failing.yaml", "--set", "workload.tokens=500B", "--json").document["scenarios"]
+    ]
+    assert runs[0]["goodput"] < runs[1]["goodput"] < 1
+    assert runs[2] is None
+
+
+def test_run_shows_goodput_only_with_reliability(cli) -> None:
+    assert "goodput" not in cli("run", "small.yaml").out
+    out = cli("run", "small.yaml", "--set", "reliability=rtx4090-30-days", "--set", "workload.tokens=500B").out
+    for text in ("goodput", "standard error of 100 runs", "with failures", "time of the run", "starting processes"):
+        assert text in out, text
+
+
 def test_explain_names_formula_and_source(cli) -> None:
     ran = cli("explain", "small.yaml", "--top", "3")
     assert (ran.status, ran.err) == (0, "")

@@ -76,13 +76,15 @@ def run(
             | ({"misfit": advice.document()} if advice else {})
         )
     else:
-        from simtrain.report.tables import memory_table, network_tables, run_table, step_table, waterfall_table
+        from simtrain.report.run_tables import ledger_table, run_table
+        from simtrain.report.tables import memory_table, network_tables, step_table, waterfall_table
 
         out = console()
         for table in (step_table(step), waterfall_table(step), memory_table(step.memory)):
             out.print(table)
         if whole:
             out.print(run_table(whole))
+            out.print(ledger_table(whole))
         for table in network_tables(step.network) if links else ():
             out.print(table)
         if advice:
