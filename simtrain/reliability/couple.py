@@ -16,7 +16,7 @@ from simtrain.reliability.job import Checkpoint, FailureClass, Fleet, Job, Law, 
 from simtrain.reliability.optimum import best_interval
 from simtrain.scenario.cluster import Device, Node, PcieTree
 from simtrain.scenario.model import Model
-from simtrain.scenario.reliability import Failures, RecoverySteps, Reliability, TimeLaw
+from simtrain.scenario.reliability import RULES, STEPS, Failures, RecoverySteps, Reliability, TimeLaw
 from simtrain.scenario.scenario import Scenario
 from simtrain.step.report import StepReport
 from simtrain.step.simulate import simulate_step
@@ -191,7 +191,7 @@ def _checkpoint(
     )
     work_s = step.scenario.workload.tokens / step.tokens_per_s
     interval_s = _interval(policy.interval, step.time_s, 1 / rate if rate else math.inf, stall_s)
-    if policy.kind != "blocking" and not policy.interval[0].isdigit():
+    if policy.kind != "blocking" and policy.interval in RULES:
         interval_s = max(interval_s, persist_s - stall_s)  # sooner it only waits for the one before
     interval_s = min(interval_s, work_s)
     memory_s = step.time_s
@@ -212,9 +212,10 @@ def _checkpoint(
 
 def _interval(text: str, step_s: float, mtbf_s: float, stall_s: float) -> float:
     """An interval in s; one by a rule is a whole number of steps, at least one."""
-    if text.split()[-1].startswith("step"):
-        return int(text.split()[0]) * step_s
-    if text[0].isdigit():
+    steps = STEPS.fullmatch(text)
+    if steps:
+        return int(steps[1]) * step_s
+    if text not in RULES:
         return parse_quantity(text, "time")
     best = best_interval(text, mtbf_s, stall_s)
     return best if math.isinf(best) else max(1, round(best / step_s)) * step_s

@@ -12,7 +12,17 @@ from simtrain.errors import QuantityError
 from simtrain.quantities import BytesPerSecond, Seconds, parse_quantity
 from simtrain.scenario.part import Part
 
-__all__ = ["CheckpointPolicy", "Duration", "Failures", "RecoverySteps", "Reliability", "Spares", "Storage"]
+__all__ = [
+    "RULES",
+    "STEPS",
+    "CheckpointPolicy",
+    "Duration",
+    "Failures",
+    "RecoverySteps",
+    "Reliability",
+    "Spares",
+    "Storage",
+]
 
 Owner = Literal["gpu", "gpu_memory", "nic", "link", "node", "leaf_switch", "rack", "power_domain", "storage", "job"]
 Chance = Annotated[float, Field(ge=0, le=1)]
@@ -126,20 +136,21 @@ class Failures(Part):
         return self
 
 
-_STEPS = re.compile(r"\s*([0-9]+)\s*steps?\s*")
-_AUTO = ("young", "daly", "exact")
+STEPS = re.compile(r"\s*([1-9][0-9]*)\s*steps?\s*")
+RULES = ("young", "daly", "exact")
+"""Intervals that are worked out."""
 
 
 def _interval(value: Any) -> str:
     """A time, a number of steps, or a rule; kept as text."""
-    if isinstance(value, str) and (value in _AUTO or (_STEPS.fullmatch(value) and not value.strip().startswith("0"))):
+    if isinstance(value, str) and (value in RULES or STEPS.fullmatch(value)):
         return value
     try:
         if parse_quantity(value, "time") > 0:
             return str(value)
     except QuantityError:
         pass
-    message = f'{value!r} is no interval; write for example "10 min", "100 steps", or one of {", ".join(_AUTO)}'
+    message = f'{value!r} is no interval; write for example "10 min", "100 steps", or one of {", ".join(RULES)}'
     raise PydanticCustomError("quantity", "{message}", {"message": message})
 
 

@@ -139,7 +139,7 @@ def test_the_best_interval_is_a_maximum(stall):
 
 
 def test_intervals_are_whole_steps(plain):
-    for text, steps in (("7 steps", 7), ("1 step", 1)):
+    for text, steps in (("7 steps", 7), ("1 step", 1), ("3steps", 3)):
         job = job_of(with_(plain, f"reliability.checkpoint={{kind: blocking, interval: {text}, stall: 1 s}}"))
         assert job.checkpoint.interval_s == pytest.approx(steps * plain.time_s)
     job = job_of(with_(plain, "reliability=h100", "reliability.checkpoint.kind=blocking"))
@@ -223,3 +223,9 @@ def test_a_run_that_gets_nowhere_says_why(plain):
     hopeless = "reliability={mtbf_per_gpu: 1 min, recovery: {start: 10 h}, runs: 2, horizon: 1 h}"
     with pytest.raises(st.InputError, match="no work outlives a failure"):
         run_of(with_(plain, hopeless, "reliability.checkpoint.interval=10 min"))
+
+
+@pytest.mark.parametrize(("text", "seconds"), [(".5 h", 1800.0), ("10 min", 600.0), ("1e2 s", 100.0)])
+def test_intervals_may_be_any_time(plain, text, seconds):
+    job = job_of(with_(plain, f"reliability.checkpoint={{kind: blocking, interval: {text}, stall: 1 s}}"))
+    assert job.checkpoint.interval_s == seconds
