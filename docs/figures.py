@@ -26,6 +26,7 @@ SVG = DOCS / "figures" / "bubbles.svg"
 SCENARIO = DOCS / "scenario.md"
 NOTEBOOK = DOCS.parent / "notebooks" / "4090_vs_h100.ipynb"
 SCHEDULES = DOCS.parent / "notebooks" / "pipeline_schedules.ipynb"
+FAILURES = DOCS.parent / "notebooks" / "failure_what_if.ipynb"
 
 STUDY = "4090-vs-h100"
 _QUESTION = ("goodput", "--gpus", "2048", "--mtbf", "30 days", "--recovery", "10 min")
@@ -289,7 +290,7 @@ def main() -> None:
         "python": python_output(readme),
     }
     README.write_text(filled(readme, blocks), encoding="utf-8")
-    for notebook in (NOTEBOOK, SCHEDULES):
+    for notebook in (NOTEBOOK, SCHEDULES, FAILURES):
         nbformat.write(without_figures(executed_notebook(notebook)), notebook)
 
 

@@ -169,9 +169,10 @@ def size_curve(
     Args:
         name: of the line.
         gpu_days: days between two failures that stop the job, times its GPUs.
-        recovery_s: detection included; ``restarts``: failures strike it.
+        recovery_s: detection included.
         stall_s: of a checkpoint, the same at every size; above 0.
         gpus: sizes.
+        restarts: whether failures strike recovery.
     """
     goodput, best = np.empty(len(gpus)), np.empty(len(gpus))
     for i, count in enumerate(gpus):

@@ -84,14 +84,20 @@ def run_timeline(run: RunReport, window_s: float = 3600.0) -> go.Figure:
             col=1,
         )
     framed(figure, f"MFU with failures: {_name(run)}", _words(run), height=620)
-    figure.update_layout(margin_b=132, margin_r=90)
+    figure.update_layout(margin_b=100, margin_r=90)
     figure.update_xaxes(title_text="wall time of the first events (h)", row=1, col=1)
     figure.update_xaxes(title_text="wall time (days)", row=2, col=1)
     top = run.step.mfu * 100 * 1.25
     figure.update_yaxes(title_text="MFU (%)", range=[0, top], row=1, col=1)
     scale = run.step.tokens_per_s / 1e3 / (run.step.mfu * 100)
     figure.update_yaxes(
-        title_text="thousand tokens/s", range=[0, top * scale], showgrid=False, row=1, col=1, secondary_y=True
+        title_text="thousand tokens/s",
+        range=[0, top * scale],
+        showgrid=False,
+        tickmode="auto",
+        row=1,
+        col=1,
+        secondary_y=True,
     )
     figure.update_yaxes(title_text="useful time (%)", range=[0, 102], row=2, col=1)
     return figure
@@ -197,7 +203,7 @@ def _stacked(runs: Sequence[RunReport], totals: Sequence[float], title: str, axi
     figure.update_layout(barmode="stack", bargap=0.35)
     struck = "Failures strike recovery too." if runs[0].result.recovery_can_fail else "No failure strikes recovery."
     framed(figure, title, f"Mean of {runs[0].result.runs} simulated runs. {struck}", height=240 + 58 * len(runs))
-    figure.update_layout(legend_traceorder="normal", margin_b=136)
+    figure.update_layout(legend_traceorder="normal", margin_b=136, uniformtext={"minsize": 10, "mode": "hide"})
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.update_xaxes(title_text=axis)
     return figure
@@ -227,7 +233,7 @@ def completion(run: RunReport) -> go.Figure:
                 y=[share],
                 mode="markers+text",
                 text=f"{name} {found:,.2f}",
-                textposition="middle right",
+                textposition="bottom right",
                 marker={"color": ORANGE, "size": 10},
                 showlegend=False,
                 hovertemplate=f"{name}: {found:,.2f} days<extra></extra>",
@@ -237,7 +243,7 @@ def completion(run: RunReport) -> go.Figure:
     framed(figure, f"Done by when: {_name(run)}", f"{result.runs} simulated runs.{undone}", height=400)
     figure.update_layout(showlegend=False, margin_b=64)
     figure.update_xaxes(title_text="days from the start")
-    figure.update_yaxes(title_text="chance to be done (%)", range=[0, 104])
+    figure.update_yaxes(title_text="chance to be done (%)", range=[-9, 104])
     return figure
 
 
@@ -265,6 +271,6 @@ def _name(run: RunReport, number: int = 0) -> str:
 def _words(run: RunReport) -> str:
     struck = "failures strike recovery too" if run.result.recovery_can_fail else "no failure strikes recovery"
     return (
-        f"MFU {run.step.mfu:.1%} while it runs x goodput {run.goodput:.1%} = {run.effective_mfu:.1%}; one replicate of "
-        f"{run.result.runs}; {struck}."
+        f"MFU {run.step.mfu:.1%} while it runs times goodput {run.goodput:.1%} = {run.effective_mfu:.1%}; "
+        f"one replicate of {run.result.runs}; {struck}."
     )

@@ -132,7 +132,11 @@ def sensitivity(bars: Sequence[SensitivityBar]) -> go.Figure:
                 y=names,
                 x=[end.value * 100 for end in ends],
                 error_x={"type": "data", "array": reach, "color": INK, "thickness": 1.2, "width": 4},
-                marker={"color": color, "pattern": {"shape": pattern, "size": 7, "solidity": 0.12}},
+                marker={
+                    "color": color,
+                    "pattern": {"shape": pattern, "size": 7, "solidity": 0.12, "fgcolor": "#FFFFFF"},
+                    "pattern_fillmode": "overlay",
+                },
                 text=[f"{end.value * 100:+.1f}" for end in ends],
                 textposition="inside",
                 insidetextanchor="middle",

@@ -29,7 +29,10 @@ NOT_TYPED_WELL = {
     "unknown entry": (("catalog", "devices", "rtx409"), ["no device is called 'rtx409'", "Did you mean 'rtx4090'?"]),
     "schedule as a document": (("catalog", "schedules", "1f1b"), ["'1f1b' has no document"]),
     "init over a file": (("init", "small.yaml"), ["small.yaml exists", "--force"]),
-    "links drawn unasked": (("run", "small.yaml", "--html", "a.html"), ["--html", "give --links as well"]),
+    "links drawn unasked": (
+        ("run", "small.yaml", "--html", "a.html"),
+        ["--html", "give --links as well", "no reliability"],
+    ),
     "init in no folder": (("init", "no/such/a.yaml"), ["no/such/a.yaml cannot be written: there is no folder no/such"]),
 }
 

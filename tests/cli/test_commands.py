@@ -99,6 +99,19 @@ def test_run_says_what_the_links_carried_only_when_asked(cli, folder) -> None:
     assert (folder / "links.html").read_text().endswith("</html>\n")
 
 
+def test_run_draws_its_failures(cli, folder) -> None:
+    failing = ("run", "small.yaml", "--set", "reliability=h100", "--set", "reliability.runs=3", "--html", "run.html")
+    ran = cli(*failing)
+    assert (ran.status, ran.err) == (0, "wrote run.html\n")
+    alone = (folder / "run.html").read_text()
+    assert "Done by when" in alone
+    assert "Links during a step" not in alone
+    assert cli(*failing, "--links").status == 0
+    both = (folder / "run.html").read_text()
+    assert "Done by when" in both
+    assert "Links during a step" in both
+
+
 def test_the_document_of_a_run_can_be_run(cli, folder) -> None:
     first = cli("run", "small.yaml", "--json").document
     (folder / "again.yaml").write_text(yaml.safe_dump(first["scenario"]))

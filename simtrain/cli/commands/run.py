@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,10 @@ from simtrain.cli.options import (
 )
 from simtrain.errors import InputError
 
+if TYPE_CHECKING:
+    from simtrain.reliability.run import RunReport
+    from simtrain.step.report import StepReport
+
 __all__ = ["run"]
 
 
@@ -36,7 +40,7 @@ def run(
         typer.Option(
             "--html",
             metavar="FILE",
-            help="With --links: draw the cluster here, links coloured by use.",
+            help="Draw the run with failures here; with --links also the cluster, links coloured by use.",
             callback=output_file,
         ),
     ] = None,
@@ -51,21 +55,18 @@ def run(
     from simtrain.step.fit import fit_advice
     from simtrain.step.simulate import simulate_step
 
-    if html and not links:
-        raise InputError("--html draws the use of links; give --links as well (timelines: simtrain timeline)")
     loaded = load(scenario, *(set or ()))
+    if html and not links and not loaded.reliability:
+        raise InputError(
+            "--html draws a run with failures, and the scenario has no reliability; set it, or give --links as well "
+            "(timelines: simtrain timeline)"
+        )
     with progress(f"simulating {loaded.name}"), blame(shown("scenario", scenario), loaded.name):
         step = simulate_step(loaded)
         whole = run_of(step) if loaded.reliability else None
     notes(step)
     if html:
-        from simtrain.report import topology, write_html
-
-        figure = topology(
-            step.topology, title=f"Links during a step of {loaded.title or loaded.name}", network=step.network
-        )
-        write_html([figure], html, title=f"Links of {loaded.name}")
-        say(f"wrote {html}")
+        _draw(step, whole, links, html)
     advice = None if step.memory.fits else fit_advice(loaded, step.memory)
     if json:
         network = {"network": step.network.document()} if links else {}
@@ -91,3 +92,18 @@ def run(
             out.print(advice.text(), style="bold red")
     if advice:
         raise typer.Exit(3)
+
+
+def _draw(step: StepReport, whole: RunReport | None, links: bool, html: Path) -> None:
+    """Write a page of the run with failures, where there is one, and of the links, where they are asked for."""
+    from simtrain.report import Section, run_sections, topology, write_html
+
+    name = step.scenario.title or step.scenario.name
+    sections = run_sections(whole) if whole else []
+    title = f"Run of {name}"
+    if links:
+        figure = topology(step.topology, title=f"Links during a step of {name}", network=step.network)
+        sections.append(Section("Links" if whole else "", [figure]))
+        title = title if whole else f"Links of {step.scenario.name}"
+    write_html(sections, html, title=title)
+    say(f"wrote {html}")
