@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from simtrain.report.frame import framed
-from simtrain.report.html import Section
+from simtrain.report.html import Section, Table
 from simtrain.report.palette import INK, STYLES, BucketStyle, Kind, lighten
 from simtrain.report.run_tables import BUCKET_WORDS
 
@@ -233,7 +233,8 @@ def completion(run: RunReport) -> go.Figure:
                 y=[share],
                 mode="markers+text",
                 text=f"{name} {found:,.2f}",
-                textposition="bottom right",
+                textposition="bottom right" if share < 90 else "top left",
+                cliponaxis=False,
                 marker={"color": ORANGE, "size": 10},
                 showlegend=False,
                 hovertemplate=f"{name}: {found:,.2f} days<extra></extra>",
@@ -250,13 +251,28 @@ def completion(run: RunReport) -> go.Figure:
 def run_sections(run: RunReport) -> list[Section]:
     """Everything about one run, for a page."""
     costs = [run_cost(run)] if run.usd_per_million_tokens is not None else []
-    money = [run_ledger(run, "usd")] if run.cost_usd is not None else []
     return [
         Section("MFU with failures over time", [run_timeline(run)]),
-        Section("Where the time goes", [run_ledger(run), run_ledger(run, "hours"), *money]),
+        Section("Where the time goes", [run_ledger(run), _ledger_table(run)]),
         Section("When it is done", [completion(run)]),
         *([Section("What a token costs", costs)] if costs else []),
     ]
+
+
+def _ledger_table(run: RunReport) -> Table:
+    """Buckets that are not empty, in time, GPU-hours and money."""
+    rows = [
+        (
+            RUN_BUCKETS[bucket].label,
+            f"{share:.2%}",
+            f"{share * run.bill.days:,.2f}",
+            f"{share * run.bill.gpu_hours:,.0f}",
+            "" if run.cost_usd is None else f"{share * run.cost_usd:,.0f}",
+        )
+        for bucket, share in run.ledger.items()
+        if share >= 5e-5
+    ]
+    return Table(("", "share", "days", "GPU-hours", "USD"), rows, "Shares below 0.005 % are left out.")
 
 
 def _several(runs: RunReport | Sequence[RunReport]) -> list[RunReport]:

@@ -51,7 +51,7 @@ def test_completion_rises_to_all_runs(run: RunReport) -> None:
 
 def test_a_page_has_every_figure_of_a_run(run: RunReport, tmp_path) -> None:
     sections = report.run_sections(run)
-    assert sum(len(section.content) for section in sections) == 6
+    assert sum(len(section.content) for section in sections) == 5
     report.write_html(sections, tmp_path / "run.html")
 
 
