@@ -174,7 +174,6 @@ _SECTIONS = (
     *("Contention", "HeldSms", "SingleSwitch", "FatTree", "Dragonfly", "Torus", "Node"),
     *("SwitchedLinks", "MeshLinks", "PcieTree", "Link", "Device", "KernelTable", "KernelEfficiency"),
     *("Model", "GroupedQueryAttention", "LatentAttention", "MixtureOfExperts"),
-    *("Reliability", "Failures", "TimeLaw", "RecoverySteps", "CheckpointPolicy", "Storage", "Spares"),
     *("Study", "StudyEntry", "Sweep", "Range"),
 )
 

@@ -11,12 +11,13 @@ import typer.main
 
 from simtrain.cli.main import app
 from simtrain.scenario.load import load, load_cluster, load_study
+from simtrain.sweep.grid import load_sweep
 from tests.documentation import figures_module
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")} | {"README.md": README}
-LOADERS = {"compare": load_study, "topology": load_cluster}
+LOADERS = {"compare": load_study, "topology": load_cluster, "sweep": load_sweep}
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ def write_compare_page(
     """Write the page of a comparison; ``gaps`` are the differences to the first scenario, ``runs`` have failures."""
     names = [step.scenario.name for step in steps]
     opening: list[Content] = [notes] if notes else []
-    opening += [_verdict(steps), Table(("", *names), compare_rows(steps, gaps))]
+    opening += [_verdict(steps, runs), Table(("", *names), compare_rows(steps, gaps))]
     if runs:
         header, *rows = runs_rows(runs)
         opening.append(Table(header, rows, runs_notes(runs)))
@@ -54,8 +54,8 @@ def write_compare_page(
     return write_html(sections, path, title)
 
 
-def _verdict(steps: Sequence[StepReport]) -> str:
-    """Which scenario is fastest and which is cheapest, in one sentence."""
+def _verdict(steps: Sequence[StepReport], runs: Sequence[RunReport]) -> str:
+    """Which scenario is fastest and which is cheapest, without failures and with them."""
     fitting = [step for step in steps if step.memory.fits] or list(steps)
     fastest = min(fitting, key=lambda step: step.job.days)
     verdict = f"Fastest: {fastest.scenario.name}, {fastest.job.days:,.1f} days. "
@@ -67,4 +67,13 @@ def _verdict(steps: Sequence[StepReport]) -> str:
             f"Cheapest: {cheapest.scenario.name}, {cost_usd / 1e6:,.2f} M USD "
             f"({per_million:.3f} USD per million tokens). "
         )
-    return verdict + "Failures and downtime are not in these two figures."
+    verdict += "Failures and downtime are not in these figures. "
+    bills = [(run.usd_per_million_tokens, run) for run in runs if run.step.memory.fits]
+    known = [(usd, run) for usd, run in bills if usd is not None]
+    if known:
+        usd, cheapest_run = min(known, key=lambda pair: pair[0])
+        verdict += (
+            f"With failures, cheapest: {cheapest_run.step.scenario.name}, {usd:.3f} USD per million useful tokens, "
+            f"{cheapest_run.days:,.1f} days."
+        )
+    return verdict

@@ -162,7 +162,9 @@ def test_compare_shows_what_failures_leave_and_each_step_once(cli, folder) -> No
     assert first == ["often", "never"]
     for text in ("± s.e., %", "rarely", "Can failures strike recovery?", "(assumption)", "restarting"):
         assert text in ran.out, text
-    assert "± s.e., %" in (folder / "page.html").read_text()
+    page = (folder / "page.html").read_text()
+    assert "± s.e., %" in page
+    assert "With failures, cheapest: rarely" in page
     runs = [
         entry["run"]
         for entry in cli("compare", "failing.yaml", "--set", "workload.tokens=500B", "--json").document["scenarios"]
