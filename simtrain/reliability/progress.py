@@ -157,6 +157,7 @@ def work(m: Model, s: Floats, ledger: Floats, to: float) -> None:
         end = now + job[MEMORY_STALL] + (job[STALL] if durable else 0.0) - s[STALLED]
         if durable:
             end = max(end, s[PENDING_AT])
+        end = max(end, now)  # a pause has let the checkpoint before become durable in the meantime
         stop = min(end, to)
         ledger[CHECKPOINT] += stop - now
         if end > to:

@@ -241,3 +241,14 @@ def test_crews_repair_one_after_the_other():
     for engine in ("des", "compiled"):
         result = simulate(job, engine=engine)
         assert result.ledger["waiting_for_spares"][0] == pytest.approx(210 - 20)
+
+
+@pytest.mark.parametrize("engine", ["des", "compiled"])
+def test_a_pause_while_a_stall_waits_for_the_checkpoint_before_ends_the_wait(engine):
+    """Work 10, stall 1, work 10, stall from 21 on until 111; a stop from 30 to 230 lets that time pass."""
+    stop = FailureClass(name="stop", effect="planned", law=Law("instants", table=(30.0,)), duration=Law("fixed", 200.0))
+    checkpoint = Checkpoint(kind="async", interval_s=10.0, stall_s=1.0, persist_s=100.0, after_last_segment=False)
+    result = simulate(Job(work_s=30.0, classes=(stop,), checkpoint=checkpoint), engine=engine)
+    assert result.wall_s[0] == pytest.approx(240.0)
+    assert result.ledger["checkpoint"][0] == pytest.approx(1.0 + 9.0)
+    assert result.ledger["planned"][0] == pytest.approx(200.0)
