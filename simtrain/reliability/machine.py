@@ -215,8 +215,9 @@ def _strike(m: Model, st: State, c: int, draw: int, position: float) -> None:
         if at >= s[SERVING] + s[HOT_LEFT]:
             return
         working = s[REPLICAS] * job[PER_REPLICA] if s[MODE] == RUN else s[SERVING]
-        if at >= working:
-            _lose_idle(st, c, lost, at < s[SERVING])
+        serves = at < s[SERVING]
+        if at >= working and (not serves or lost <= s[SERVING] - working):  # more than is idle: the job is hit too
+            _lose_idle(st, c, lost, serves)
             return
     st.failures[c] += 1.0
     lost = min(lost, s[SERVING])

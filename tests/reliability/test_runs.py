@@ -252,3 +252,23 @@ def test_a_pause_while_a_stall_waits_for_the_checkpoint_before_ends_the_wait(eng
     assert result.wall_s[0] == pytest.approx(240.0)
     assert result.ledger["checkpoint"][0] == pytest.approx(1.0 + 9.0)
     assert result.ledger["planned"][0] == pytest.approx(200.0)
+
+
+@pytest.mark.parametrize("engine", ["des", "compiled"])
+def test_an_event_larger_than_what_is_idle_stops_a_job_that_shrank(engine):
+    classes = (
+        FailureClass(name="node", owner="node", components=4, law=Law("exponential", 2000.0), nodes_lost=1),
+        FailureClass(name="rack", owner="rack", components=1, law=Law("exponential", 900.0), nodes_lost=3),
+        FailureClass(name="stop", owner="job", law=fixed(50.0), effect="planned", duration=fixed(1.0)),
+    )
+    fleet = Fleet(nodes=4, repair=fixed(1000.0), policy="shrink", nodes_per_replica=2)
+    job = Job(
+        work_s=5000.0,
+        classes=classes,
+        recovery=recovery(5.0),
+        checkpoint=Checkpoint(kind="blocking", interval_s=50.0),
+        fleet=fleet,
+    )
+    result = simulate(job, 50, seed=1, engine=engine)
+    assert result.completed.all()
+    assert sum(result.shares().values()) == pytest.approx(1, abs=1e-9)
