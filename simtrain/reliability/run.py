@@ -202,6 +202,5 @@ def _timeline(step: StepReport, result: RunResult) -> RunTimeline:
     speed.append(0.0)
     useful.append(float(result.useful_s[0]))
     speeds = np.array(speed)
-    return RunTimeline(
-        np.array(time), speeds, step.mfu * speeds, step.tokens_per_s * speeds, np.array(useful), result.events[0]
-    )
+    kept = np.minimum.accumulate(useful[::-1])[::-1]  # without what is undone later
+    return RunTimeline(np.array(time), speeds, step.mfu * speeds, step.tokens_per_s * speeds, kept, result.events[0])

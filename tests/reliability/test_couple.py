@@ -175,6 +175,16 @@ def test_the_timeline_ends_where_the_run_ends(plain):
     assert set(line.speed) <= {0.0, 1.0}
 
 
+def test_the_timeline_counts_no_work_that_is_lost_later(plain):
+    slow = json.dumps({"owner": "job", "mtbf": "20 min", "effect": "slow", "factor": 0.9, "duration": "5 min"})
+    stop = json.dumps({"owner": "job", "mtbf": "4 h"})
+    policy = json.dumps({"kind": "blocking", "interval": "2 h"})
+    reliability = (f"reliability.classes={{slow: {slow}, stop: {stop}}}", f"reliability.checkpoint={policy}")
+    line = run_of(with_(plain, *reliability), seed=3, runs=1).timeline
+    assert {e.kind for e in line.events} >= {"rate", "failure"}
+    assert (np.diff(line.useful_s) >= 0).all()
+
+
 def test_completion_dates(plain):
     run = run_of(with_(plain, "reliability=rtx4090-30-days"), runs=40)
     p5, p50, p95 = run.days_quantiles(0.05, 0.5, 0.95)
