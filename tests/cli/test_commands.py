@@ -427,3 +427,9 @@ def test_an_mfu_above_1_is_explained(cli) -> None:
               "--set", "layout.schedule=1f1b", "--set", "layout.recompute=full")  # fmt: skip
     assert ran.document["step"]["mfu"] > 1.0
     assert "is above 1" in ran.err
+
+
+def test_goodput_takes_a_preset_that_extends_one(cli, tmp_path) -> None:
+    (tmp_path / "mine.yaml").write_text("extends: h100\nrecovery: {detection: 1 h}\n")
+    run = cli("goodput", str(tmp_path / "mine.yaml"), "--engine", "closed_form", "--json")
+    assert json.loads(run.out)["mean_recovery_s"] > 3600

@@ -225,9 +225,10 @@ def _is_preset(source: str) -> bool:
     """
     from simtrain.scenario import library
 
-    if Path(source).is_file():
-        return not {"cluster", "workload", "extends"} & set(library.read(Path(source)))
     presets, scenarios = library.names("preset"), library.names("scenario")
+    if Path(source).is_file():
+        document = library.read(Path(source))
+        return not {"cluster", "workload"} & set(document) and document.get("extends", presets[0]) in presets
     if source not in (*presets, *scenarios) and "/" not in source and not source.endswith(".yaml"):
         raise UnknownNameError("preset or scenario", source, (*presets, *scenarios))
     return source in presets
