@@ -86,8 +86,8 @@ def new_state(model: Model, seed: int, events: int) -> State:
 def advance(m: Model, st: State, to: float) -> None:
     """Bring a run forward to ``to``, or to the end of its work where that comes first."""
     s, span = st.s, to - st.s[NOW]
-    if span <= 0.0 or s[MODE] == DONE:
-        return
+    if span < 0.0 or s[MODE] == DONE or (span == 0.0 and s[MODE] != RUN):
+        return  # at work, a stall that a pause has made due ends within the instant
     if s[SERVING] >= m.job[NODES]:
         s[FULL] += span
     if s[MODE] == RUN:

@@ -255,6 +255,16 @@ def test_a_pause_while_a_stall_waits_for_the_checkpoint_before_ends_the_wait(eng
 
 
 @pytest.mark.parametrize("engine", ["des", "compiled"])
+def test_a_pause_while_the_last_stall_waits_ends_the_run(engine):
+    """The same before the last checkpoint: it is saved as soon as work goes on, in no time."""
+    stop = FailureClass(name="stop", effect="planned", law=Law("instants", table=(30.0,)), duration=Law("fixed", 200.0))
+    checkpoint = Checkpoint(kind="async", interval_s=10.0, stall_s=1.0, persist_s=100.0)
+    result = simulate(Job(work_s=20.0, classes=(stop,), checkpoint=checkpoint), engine=engine)
+    assert result.wall_s[0] == pytest.approx(230.0)
+    assert result.completed.all()
+
+
+@pytest.mark.parametrize("engine", ["des", "compiled"])
 def test_an_event_larger_than_what_is_idle_stops_a_job_that_shrank(engine):
     classes = (
         FailureClass(name="node", owner="node", components=4, law=Law("exponential", 2000.0), nodes_lost=1),
