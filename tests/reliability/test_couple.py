@@ -9,14 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 import simtrain as st
-from simtrain.cluster.build import build
-from simtrain.reliability.blast import leaf_nodes
 from simtrain.reliability.couple import checkpoint_bytes, job_of
 from simtrain.reliability.engines import simulate
 from simtrain.reliability.optimum import best_interval
 from simtrain.reliability.run import run_of
 from simtrain.scenario import library
-from simtrain.scenario.load import load_cluster
 from tests.small import small
 
 DAY = 86400.0
@@ -99,12 +96,6 @@ def test_parts_and_blast_radius_come_from_the_cluster(plain):
         "job": (1, 0),
         "gpu": (16, 1),
     }
-
-
-def test_leaves_of_a_rail_optimised_tree_hold_one_port_of_every_node():
-    leaves = leaf_nodes(build(load_cluster("32x-hgx-h100")))
-    assert len(leaves) == 8
-    assert all(leaf == set(range(32)) for leaf in leaves)
 
 
 def test_memory_checkpoints_survive_events_smaller_than_their_copies(plain):
