@@ -104,7 +104,7 @@ def _sized(
             components, own_s = 1, mean_s / count * running / blast.components
         made.append(
             FailureClass(
-                name=name if len(blasts) == 1 else f"{name}, {blast.nodes_lost} nodes",
+                name=name if len(blasts) == 1 else f"{name}, {blast.nodes_lost} node{'s' * (blast.nodes_lost != 1)}",
                 owner=each.owner,
                 components=components,
                 law=Law(each.law, own_s, each.shape),

@@ -59,7 +59,8 @@ class RunTimeline:
 class RunReport:
     """A training run with failures: many replicates of a Job whose clock is a simulated step.
 
-    ``bill`` is the job of the step at the speed that is left, spare nodes included.
+    ``bill`` is the job of the step at the speed that is left, spare nodes included: all are bought or rented for the
+    whole run, and cold ones draw no power.
     """
 
     step: StepReport
@@ -179,9 +180,9 @@ def run_of(step: StepReport, seed: int | None = None, runs: int | None = None) -
             f"reliability: no work outlives a failure each {often:.3g} s; allowed: a shorter checkpoint.interval "
             f"(it is {between:.3g} s) or recovery (it is {job.recovery.mean_s:.3g} s)"
         )
-    spares = part.spares.cold + part.spares.hot if part and part.spares else 0
-    cluster = scenario.cluster.model_copy(update={"nodes": scenario.cluster.nodes + spares})
-    bill = job_report(scenario.model_copy(update={"cluster": cluster}), step.tokens_per_s * result.goodput)
+    hot, cold = (part.spares.hot, part.spares.cold) if part and part.spares else (0, 0)
+    cluster = scenario.cluster.model_copy(update={"nodes": scenario.cluster.nodes + hot + cold})
+    bill = job_report(scenario.model_copy(update={"cluster": cluster}), step.tokens_per_s * result.goodput, off=cold)
     return RunReport(step, job, result, bill, _timeline(step, result))
 
 

@@ -11,8 +11,11 @@ from typer.testing import CliRunner
 import simtrain as st
 from simtrain.reliability.couple import checkpoint_bytes, job_of
 from simtrain.reliability.engines import simulate
+from simtrain.reliability.job import Recovery
 from simtrain.reliability.optimum import best_interval
 from simtrain.reliability.run import run_of
+from simtrain.reliability.saving import persist_s, speed_while_persisting
+from simtrain.reliability.slowdown import speed_with
 from simtrain.scenario import library
 from tests.small import small
 
@@ -73,11 +76,13 @@ def test_no_failure_no_loss_but_stalls(plain):
 def test_money_counts_the_longer_run_and_the_spares(plain):
     bare = run_of(with_(plain, "reliability=rtx4090-30-days", "reliability.mtbf_per_gpu=2 days"), runs=5)
     assert bare.cost_usd == pytest.approx(bare.step.job.cost_usd / bare.goodput)
-    spare = run_of(
-        with_(plain, "reliability=rtx4090-30-days", "reliability.mtbf_per_gpu=2 days", "reliability.spares.cold=2"),
-        runs=5,
-    )
-    assert spare.cost_usd == pytest.approx(spare.step.job.cost_usd / spare.goodput * 2, rel=1e-9)
+    often = ("reliability=rtx4090-30-days", "reliability.mtbf_per_gpu=2 days")
+    for key, power in (("cold", 1), ("hot", 2)):
+        spare = run_of(with_(plain, *often, f"reliability.spares.{key}=2"), runs=5)
+        free, bill = spare.step.job, spare.bill
+        assert bill.power_usd == pytest.approx(free.power_usd / spare.goodput * power, rel=1e-9)
+        hardware = (free.cost_usd - free.power_usd) / spare.goodput * 2
+        assert bill.cost_usd - bill.power_usd == pytest.approx(hardware, rel=1e-9)
 
 
 def test_parts_and_blast_radius_come_from_the_cluster(plain):
@@ -230,3 +235,117 @@ def test_a_run_that_gets_nowhere_says_why(plain):
 def test_intervals_may_be_any_time(plain, text, seconds):
     job = job_of(with_(plain, f"reliability.checkpoint={{kind: blocking, interval: {text}, stall: 1 s}}"))
     assert job.checkpoint.interval_s == seconds
+
+
+CLASSIC = (
+    "cluster.nodes=7",
+    "cluster.fabric={extends: fat-tree-ndr400, radix: 48, rail_optimised: false}",
+    "layout.pp=1",
+    "layout.tp=8",
+    "workload.global_batch=14",
+)
+
+
+@pytest.fixture(scope="module")
+def seven():
+    """Seven nodes, three on each of two leaves and one on a third."""
+    return step(*CLASSIC, "reliability=h100")
+
+
+def on_seven(seven, *overrides):
+    return job_of(dataclasses.replace(seven, scenario=small("workload.tokens=20B", *CLASSIC, *overrides)))
+
+
+def test_parts_of_different_size_are_classes_of_their_own_and_leave_others_as_they_were(seven):
+    gpu = "gpu: {owner: gpu, mtbf: 90 days}"
+    leaf = "leaf: {owner: leaf_switch, mtbf: 9 days}"
+    job = on_seven(seven, f"reliability={{classes: {{{gpu}, {leaf}}}}}")
+    assert {c.name: (c.components, c.nodes_lost) for c in job.classes} == {
+        "gpu": (56, 1),
+        "leaf, 3 nodes": (2, 3),
+        "leaf, 1 node": (1, 1),
+    }
+    alone = on_seven(seven, f"reliability={{classes: {{{gpu}}}}}")
+    endless = [dataclasses.replace(j, work_s=math.inf, horizon_s=300 * DAY, fleet=None) for j in (job, alone)]
+    together, single = (simulate(dataclasses.replace(j, recovery=Recovery()), 3) for j in endless)
+    assert together.failures[:, 0].tolist() == single.failures[:, 0].tolist()
+
+
+def test_one_clock_for_all_parts_keeps_its_rate_when_parts_differ(seven):
+    text = "reliability={classes: {leaf: {owner: leaf_switch, mtbf: 9 days, renewal: system}}}"
+    job = on_seven(seven, text)
+    assert [c.rate_per_s * 9 * DAY for c in job.classes] == pytest.approx([2, 1])
+    assert [c.components for c in job.classes] == [1, 1]
+
+
+def test_hot_spares_stand_on_leaves_too(seven):
+    text = "reliability={spares: {hot: 2}, classes: {leaf: {owner: leaf_switch, mtbf: 9 days}, node: {mtbf: 1 day}}}"
+    job = on_seven(seven, text)
+    assert [(c.name, c.components, c.nodes_lost) for c in job.classes] == [("leaf", 3, 3), ("node", 9, 1)]
+
+
+def test_total_rates_do_not_depend_on_spares_but_for_those_that_run(seven):
+    job = on_seven(seven, "reliability=a100-rsc1", "reliability.spares.hot=7")
+    assert gpu_days(job, 56) == pytest.approx(1231 / 2, rel=1e-6)
+
+
+def test_copies_on_another_leaf_outlive_a_leaf_and_neighbours_do_not(seven):
+    text = (
+        "reliability={checkpoint: {kind: tiered, interval: 30 min, memory_placement: %s},"
+        " classes: {leaf: {owner: leaf_switch, mtbf: 9 days}, node: {mtbf: 9 days},"
+        " two: {mtbf: 9 days, nodes_lost: 2}}}"
+    )
+    kept = {
+        placement: {c.name: c.survives_memory for c in on_seven(seven, text % placement).classes}
+        for placement in ("neighbour", "spread")
+    }
+    # leaves 0-2, 3-5, 6; groups 0-1, 2-3, and a ring of 4, 5, 6; of six pairs in a row two are groups, two in the ring
+    assert kept["neighbour"] == {"leaf, 3 nodes": 0, "leaf, 1 node": 1, "node": 1, "two": pytest.approx(1 / 3)}
+    assert kept["spread"] == {"leaf, 3 nodes": 1, "leaf, 1 node": 1, "node": 1, "two": 1}  # i and i + 3
+
+
+def test_local_disks_hold_what_a_node_that_stays_has_saved(plain):
+    classes = "classes: {gpu: {owner: gpu, mtbf: 9 days}, software: {owner: job, mtbf: 9 days}}"
+    local = "checkpoint: {interval: 1 h, local: {interval: 10 min, write: 2 GB/s, read: 4 GB/s}}"
+    job = job_of(with_(plain, f"reliability={{{classes}, {local}}}"))
+    size = checkpoint_bytes(plain.scenario)
+    assert {c.name: c.survives_memory for c in job.classes} == {"gpu": 0.0, "software": 1.0}
+    assert (job.checkpoint.kind, job.checkpoint.memory_interval_s) == ("tiered", 600.0)
+    assert job.checkpoint.memory_stall_s == pytest.approx(size / 2 / 2e9)
+    assert dict(job.checkpoint.memory_recovery.phases)["load"].mean_s == pytest.approx(size / 2 / 4e9)
+    waiting = job_of(with_(plain, f"reliability={{{classes}, {local}, spares: {{policy: wait}}}}"))
+    assert {c.survives_memory for c in waiting.classes} == {1.0}
+
+
+def test_local_disks_beside_a_blocking_checkpoint_are_durable_when_it_ends(plain):
+    text = "reliability={mtbf_per_gpu: 30 days, checkpoint: {kind: blocking, stall: 9 s, local: {}}}"
+    job = job_of(with_(plain, text))
+    assert (job.checkpoint.kind, job.checkpoint.stall_s, job.checkpoint.persist_s) == ("tiered", 9.0, 0.0)
+
+
+def test_local_disks_lose_less_work_where_processes_die(plain):
+    text = "reliability={classes: {software: {owner: job, mtbf: 2 h}}, checkpoint: {interval: 1 h%s}}"
+    plainly, locally = (run_of(with_(plain, text % more), runs=20) for more in ("", ", local: {interval: 5 min}"))
+    assert locally.ledger["lost_work"] < plainly.ledger["lost_work"] / 4
+    assert locally.goodput > plainly.goodput
+
+
+def test_storage_by_the_ports_of_training_slows_it_by_what_it_takes(plain):
+    text = "reliability={mtbf_per_gpu: 30 days, storage: {write: %s, network: %s}}"
+    part = {
+        key: with_(plain, text % key)
+        for key in (("1 GB/s", "frontend"), ("1 GB/s", "training"), ("100 GB/s", "training"), ("100 TB/s", "training"))
+    }
+    speed = {key: speed_while_persisting(s.scenario.reliability, s) for key, s in part.items()}
+    assert speed["1 GB/s", "frontend"] == 1.0
+    assert 0.5 <= speed["100 GB/s", "training"] < speed["1 GB/s", "training"] <= 1.0
+    assert speed["100 TB/s", "training"] == speed_with(plain, "degraded", 0.5)
+    half = 2 * 8 * 50e9 * 0.96 / 2
+    fast = part["100 TB/s", "training"]
+    assert persist_s(fast.scenario.reliability, fast) == pytest.approx(checkpoint_bytes(plain.scenario) / half)
+
+
+def test_storage_by_ports_that_are_not_there(plain):
+    one = step("cluster.nodes=1", "cluster.node.nics=0", "reliability={storage: {network: training}}")
+    with pytest.raises(st.ScenarioError, match=r"reliability\.storage\.network = 'training', but"):
+        speed_while_persisting(one.scenario.reliability, one)
