@@ -9,6 +9,7 @@ from simtrain.errors import ScenarioError
 from simtrain.layout.parallel import plan_parallel
 from simtrain.reliability.blast import Blast, Hit, blasts_of, hits, windows
 from simtrain.reliability.classes import failure_classes, law_of, recovery_of
+from simtrain.reliability.headway import LONGEST
 from simtrain.reliability.job import FailureClass, Fleet, Job, Recovery
 from simtrain.reliability.memory_copies import holders
 from simtrain.reliability.saving import checkpoint_bytes, checkpoint_of, memory_tier
@@ -17,10 +18,7 @@ from simtrain.scenario.reliability import Failures, RecoverySteps, Reliability
 from simtrain.scenario.scenario import Scenario
 from simtrain.step.report import StepReport
 
-__all__ = ["LONGEST", "checkpoint_bytes", "job_of"]
-
-LONGEST = 20.0
-"""Times the run without failures after which a run ends that makes no headway."""
+__all__ = ["checkpoint_bytes", "job_of"]
 
 
 def job_of(step: StepReport) -> Job:

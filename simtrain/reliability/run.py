@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from simtrain.errors import ScenarioError
 from simtrain.reliability.couple import job_of
 from simtrain.reliability.engines import simulate
+from simtrain.reliability.headway import headway
 from simtrain.reliability.job import Job
 from simtrain.reliability.result import Event, RunResult
 from simtrain.scenario.scenario import Scenario
@@ -114,6 +115,11 @@ class RunReport:
         """Whether every replicate trained all its tokens before the horizon."""
         return bool(self.result.completed.all())
 
+    @property
+    def warning(self) -> str:
+        """What is wrong with a run that makes hardly any headway; empty where it gets on."""
+        return headway(self.job, self.goodput)
+
     def days_quantiles(self, *shares: float) -> tuple[float | None, ...]:
         """Days after which that share of runs is done; None where fewer are by the horizon."""
         days = np.where(self.result.completed, self.result.wall_s / DAY, np.inf)
@@ -141,6 +147,7 @@ class RunReport:
             "seed": self.result.seed,
             "runs": self.result.runs,
             "completed": self.completed,
+            "warning": self.warning or None,
             "days_p5": p5,
             "days_p50": p50,
             "days_p95": p95,

@@ -104,7 +104,10 @@ def _copy_s(step: StepReport) -> float:
 def checkpoint_of(
     part: Reliability, step: StepReport, classes: tuple[FailureClass, ...], tier: Tier | None, recovery: Recovery | None
 ) -> Checkpoint:
-    """The policy as the engines run it; ``recovery`` is that from the ``tier``."""
+    """The policy as the engines run it; ``recovery`` is that from the ``tier``.
+
+    A tier whose interval by rule is no shorter than that of durable checkpoints is left out.
+    """
     policy, durable_s = part.checkpoint, persist_s(part, step)
     stall_s = _stall_s(policy, part, step)
     rate = sum(
@@ -116,11 +119,13 @@ def checkpoint_of(
         interval_s = max(interval_s, durable_s - stall_s)  # sooner it only waits for the one before
     interval_s = min(interval_s, work_s)
     memory_s = _tier_interval(tier, classes, step) if tier else step.time_s
+    if tier and tier.interval in RULES and memory_s >= interval_s:
+        return checkpoint_of(part, step, classes, None, None)  # by rule, durable ones alone cost less
     return Checkpoint(
-        kind="tiered" if policy.local else policy.kind,
+        kind="tiered" if policy.local and tier else policy.kind,
         interval_s=interval_s,
         stall_s=stall_s,
-        persist_s=0.0 if policy.local and policy.kind == "blocking" else durable_s,
+        persist_s=0.0 if policy.kind == "blocking" else durable_s,
         memory_interval_s=min(memory_s, interval_s),
         memory_stall_s=tier.stall_s if tier else policy.memory_stall,
         memory_recovery=recovery,

@@ -176,7 +176,8 @@ class LocalDisk(Part):
     """Checkpoints on the SSDs of nodes: they outlive a process or a GPU whose node stays, but not a node."""
 
     interval: Interval = "exact"
-    """Work between two: as ``checkpoint.interval``, by rule from the failures that they outlive."""
+    """Work between two: as ``checkpoint.interval``, by rule from the failures that they outlive. Where that is no
+    shorter than ``checkpoint.interval``, none are written."""
     write: BytesPerSecond = Field("4 GB/s", gt=0)
     """Of one node; training waits for its part of the bytes over this. Assumed: one PCIe 4.0 x4 drive of data centre
     grade; put in your own."""

@@ -16,6 +16,7 @@ from simtrain.reliability.optimum import best_interval
 from simtrain.reliability.run import run_of
 from simtrain.reliability.saving import persist_s, speed_while_persisting
 from simtrain.reliability.slowdown import speed_with
+from simtrain.report.run_tables import runs_notes
 from simtrain.scenario import library
 from tests.small import small
 
@@ -318,9 +319,12 @@ def test_local_disks_hold_what_a_node_that_stays_has_saved(plain):
 
 
 def test_local_disks_beside_a_blocking_checkpoint_are_durable_when_it_ends(plain):
+    """By rule they are not written: every failure here takes a node, and its disk."""
     text = "reliability={mtbf_per_gpu: 30 days, checkpoint: {kind: blocking, stall: 9 s, local: {}}}"
     job = job_of(with_(plain, text))
-    assert (job.checkpoint.kind, job.checkpoint.stall_s, job.checkpoint.persist_s) == ("tiered", 9.0, 0.0)
+    assert (job.checkpoint.kind, job.checkpoint.stall_s, job.checkpoint.persist_s) == ("blocking", 9.0, 0.0)
+    policy = "reliability.checkpoint.local.interval=1 step"
+    assert job_of(with_(plain, text, policy)).checkpoint.kind == "tiered"
 
 
 def test_local_disks_lose_less_work_where_processes_die(plain):
@@ -349,3 +353,13 @@ def test_storage_by_ports_that_are_not_there(plain):
     one = step("cluster.nodes=1", "cluster.node.nics=0", "reliability={storage: {network: training}}")
     with pytest.raises(st.ScenarioError, match=r"reliability\.storage\.network = 'training', but"):
         speed_while_persisting(one.scenario.reliability, one)
+
+
+def test_a_run_that_hardly_gets_on_says_so(plain):
+    text = "reliability={mtbf_per_gpu: 90 min, recovery: {start: 10 min}, horizon: 20 days, checkpoint: {interval: %s}}"
+    slow, fast = (run_of(with_(plain, text % every), runs=3) for every in ("30 min", "5 s"))
+    assert 0 < slow.goodput < 0.05 < fast.goodput
+    assert "hardly any headway" in slow.document()["warning"]
+    assert "strikes every 5.6" in slow.warning
+    assert fast.document()["warning"] is None
+    assert slow.warning in runs_notes([slow])

@@ -1,0 +1,27 @@
+"""Whether a run gets anywhere, in words."""
+
+from __future__ import annotations
+
+from simtrain.quantities import format_quantity
+from simtrain.reliability.job import Job
+
+__all__ = ["LEAST", "LONGEST", "headway"]
+
+LONGEST = 20.0
+"""Times the run without failures after which a run ends that was given no horizon."""
+LEAST = 1.0 / LONGEST
+"""Goodput below which a run makes no headway: it would not be done by then."""
+
+
+def headway(job: Job, goodput: float) -> str:
+    """Why so little of the time is useful, in one sentence; empty where a run gets on."""
+    if goodput >= LEAST:
+        return ""
+    often = format_quantity(1.0 / job.rate_per_s, "time") if job.rate_per_s else "never"
+    saved = "nothing is saved"
+    if job.checkpoint.kind != "none":
+        saved = f"checkpoints are {format_quantity(job.checkpoint.interval_s, 'time')} of work apart"
+    return (
+        f"hardly any headway, {goodput:.2g} of the time is useful: what stops the job strikes every {often}, "
+        f"recovery takes {format_quantity(job.recovery.mean_s, 'time')}, and {saved}"
+    )
