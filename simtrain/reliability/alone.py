@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from simtrain.errors import InputError
-from simtrain.reliability.blast import SWITCHES, Blast
+from simtrain.reliability.blast import SWITCHES, Blast, anywhere, blasts_of, racks
 from simtrain.reliability.classes import failure_classes, recovery_of
 from simtrain.reliability.job import Checkpoint, FailureClass, Fleet, Job, Law, Recovery
+from simtrain.reliability.memory_copies import holders
 from simtrain.scenario.reliability import Failures, RecoverySteps, Reliability
 
 __all__ = ["classes_of_preset", "job_alone", "one_class", "recovery_of_preset"]
@@ -24,10 +25,17 @@ def classes_of_preset(preset: Reliability, gpus: int, nodes: int) -> tuple[Failu
     Raises:
         InputError: a class needs to know the network, or there is none.
     """
+    policy, hot = preset.checkpoint, preset.spares.hot if preset.spares else 0
+    holding = holders(nodes, policy.memory_copies, policy.memory_placement)
 
     def parts(name: str, each: Failures) -> tuple[int, tuple[Blast, ...]]:
-        blasts = _parts(name, each, gpus, nodes)
-        return sum(blast.components for blast in blasts), blasts
+        count, running = (_parts(name, each, gpus, nodes, more) for more in (0, hot))
+        if each.nodes_lost is not None:
+            return count, (anywhere(running, nodes, each.nodes_lost, holding),)
+        if each.owner in ("rack", "power_domain"):
+            return count, blasts_of(racks(nodes + hot, each.span), holding)
+        lost = int(each.owner not in ("storage", "job"))
+        return count, (anywhere(running, nodes, lost, holding),)
 
     found = failure_classes(
         preset, gpus, parts, lambda each: each.factor, lambda steps: recovery_of_preset(steps, gpus)
@@ -37,18 +45,15 @@ def classes_of_preset(preset: Reliability, gpus: int, nodes: int) -> tuple[Failu
     return found
 
 
-def _parts(name: str, each: Failures, gpus: int, nodes: int) -> tuple[Blast, ...]:
-    """Parts of a class by the nodes that an event takes."""
+def _parts(name: str, each: Failures, gpus: int, nodes: int, hot: int) -> int:
+    """How many parts a class has, those of ``hot`` spares included."""
     if each.owner in SWITCHES:
         raise InputError(f"class {name}: how many nodes hang on a {each.owner} depends on the network; give a scenario")
-    span = min(each.span, nodes)
-    whole, rest = divmod(nodes, span)
-    sizes = {"node": {1: nodes}, "storage": {0: 1}, "job": {0: 1}}.get(each.owner, {1: gpus})
     if each.owner in ("rack", "power_domain"):
-        sizes = {span: whole} | ({rest: 1} if rest else {})
-    if each.nodes_lost is not None:
-        sizes = {each.nodes_lost: sum(sizes.values())}
-    return tuple(Blast(count, lost) for lost, count in sizes.items())
+        return -(-(nodes + hot) // each.span)
+    if each.owner in ("storage", "job"):
+        return 1
+    return nodes + hot if each.owner == "node" else round(gpus * (1 + hot / nodes))
 
 
 def recovery_of_preset(steps: RecoverySteps, gpus: int) -> Recovery:

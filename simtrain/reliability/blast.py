@@ -23,7 +23,7 @@ from simtrain.errors import ScenarioError
 from simtrain.reliability.memory_copies import Ints, survivors
 from simtrain.scenario.cluster import Cluster
 
-__all__ = ["SWITCHES", "Blast", "Hit", "blasts_of", "hits", "windows"]
+__all__ = ["SWITCHES", "Blast", "Hit", "anywhere", "blasts_of", "hits", "racks", "windows"]
 
 SWITCHES = {"leaf_switch": "switches that NICs hang on", "spine_switch": "switches above those"}
 """Owners whose parts are switches of the fabric, in words."""
@@ -71,6 +71,18 @@ def blasts_of(found: Iterable[Hit], holders: Ints, *, by_node: bool = False) -> 
     return tuple(Blast(parts[size], size, kept[size] / parts[size]) for size in sorted(parts, reverse=True))
 
 
+def anywhere(parts: int, nodes: int, lost: int, holders: Ints) -> Blast:
+    """Parts whose events take any ``lost`` of the nodes in a row."""
+    (some,) = blasts_of(windows(nodes, lost), holders)
+    return Blast(parts, lost, some.survives_memory)
+
+
+def racks(nodes: int, span: int) -> list[Hit]:
+    """Racks or power domains of ``span`` nodes, the last with what is left."""
+    rows = (frozenset(range(first, min(first + span, nodes))) for first in range(0, nodes, span))
+    return [Hit(row, row) for row in rows]
+
+
 def windows(nodes: int, size: int) -> list[Hit]:
     """Events that take ``size`` nodes in a row, wherever they begin."""
     size = min(size, nodes)
@@ -103,8 +115,7 @@ def hits(cluster: Cluster, topology: Topology, owner: str, span: int, spares: in
             )
         return switches[owner]
     if owner in ("rack", "power_domain"):
-        racks = [frozenset(range(first, min(first + span, nodes))) for first in range(0, nodes, span)]
-        return [Hit(rack, rack) for rack in racks]
+        return racks(nodes, span)
     if owner not in _PER_NODE:
         return [Hit(frozenset(), frozenset())]
     ports = topology.nics_per_node

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 
 from simtrain.errors import ScenarioError
 from simtrain.layout.parallel import plan_parallel
-from simtrain.reliability.blast import Blast, Hit, blasts_of, hits, windows
+from simtrain.reliability.blast import Blast, anywhere, blasts_of, hits
 from simtrain.reliability.classes import failure_classes, law_of, recovery_of
 from simtrain.reliability.headway import LONGEST
 from simtrain.reliability.job import FailureClass, Fleet, Job, Recovery
@@ -57,18 +57,16 @@ def _classes(
     holding = holders(topology.nodes, 1 if local else policy.memory_copies, policy.memory_placement)
     waits = local and part.spares is not None and part.spares.policy == "wait"  # for the very nodes with their disks
 
-    def blasts(found: Iterable[Hit]) -> tuple[Blast, ...]:
-        made = blasts_of(found, holding, by_node=local)
-        return tuple(replace(blast, survives_memory=1.0) for blast in made) if waits else made
-
     def parts(name: str, each: Failures) -> tuple[int, tuple[Blast, ...]]:
         where = f"reliability.classes.{name}"
         under_job = hits(cluster, topology, each.owner, each.span, 0, where)
         running = hits(cluster, topology, each.owner, each.span, hot, where) if hot else under_job
-        made = blasts(running)
+        made = blasts_of(running, holding, by_node=local)
         if each.nodes_lost is not None:
-            anywhere = blasts(windows(topology.nodes, each.nodes_lost))[0]
-            made = (replace(anywhere, components=sum(b.components for b in made), nodes_lost=each.nodes_lost),)
+            count = sum(blast.components for blast in made)
+            made = (anywhere(count, topology.nodes, each.nodes_lost, holding),)
+        if waits:
+            made = tuple(replace(blast, survives_memory=1.0) for blast in made)
         return sum(hit.parts for hit in under_job), made
 
     def speed(each: Failures) -> float:

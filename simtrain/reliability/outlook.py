@@ -11,7 +11,6 @@ from simtrain.errors import InputError, UnsupportedError
 from simtrain.reliability import availability, intervals
 from simtrain.reliability import closed_form as formula
 from simtrain.reliability.cases.jobs import MOST_FAILURES, affordable
-from simtrain.reliability.headway import headway
 from simtrain.reliability.job import FailureClass, Job
 from simtrain.reliability.many import simulate_many
 from simtrain.reliability.solve import PILOT_RUNS, enough_runs
@@ -151,12 +150,6 @@ class Outlook:
     failures: intervals.Estimate | None
     ledger: dict[str, float]
 
-    @property
-    def warning(self) -> str:
-        """What is wrong with a job that makes hardly any headway; empty where it gets on."""
-        share = self.goodput.value if self.goodput else self.closed_form.goodput if self.closed_form else 1.0
-        return headway(self.setup.run(), share)
-
     def document(self) -> dict[str, Any]:
         """As JSON."""
         closed, setup, mix = self.closed_form, self.setup, self.setup.mix()
@@ -176,7 +169,6 @@ class Outlook:
                 "failures": closed.expected_failures,
                 "left_out": list(setup.approximations()),
             },
-            "warning": self.warning or None,
             "waiting_share_erlang_b": setup.waiting_share(),
             "engine": self.engine,
             "runs": self.goodput.runs if self.goodput else 0,

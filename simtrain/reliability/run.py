@@ -116,9 +116,10 @@ class RunReport:
         return bool(self.result.completed.all())
 
     @property
-    def warning(self) -> str:
-        """What is wrong with a run that makes hardly any headway; empty where it gets on."""
-        return headway(self.job, self.goodput)
+    def warnings(self) -> tuple[str, ...]:
+        """What to know before the figures are believed: that a run makes hardly any headway."""
+        said = headway(self.job, self.goodput)
+        return (said,) if said else ()
 
     def days_quantiles(self, *shares: float) -> tuple[float | None, ...]:
         """Days after which that share of runs is done; None where fewer are by the horizon."""
@@ -147,7 +148,7 @@ class RunReport:
             "seed": self.result.seed,
             "runs": self.result.runs,
             "completed": self.completed,
-            "warning": self.warning or None,
+            "warnings": list(self.warnings),
             "days_p5": p5,
             "days_p50": p50,
             "days_p95": p95,

@@ -139,9 +139,9 @@ def runs_notes(runs: Sequence[RunReport]) -> str:
             f"Can failures strike recovery? {' / '.join(dict.fromkeys(_strikes(run) for run in runs))}.",
         ]
     lines += [
-        f"Warning{f', {run.step.scenario.name}' if len(runs) > 1 else ''}: {run.warning}."
+        f"Warning{f', {run.step.scenario.name}' if len(runs) > 1 else ''}: {warning}."
         for run in runs
-        if run.warning
+        for warning in run.warnings
     ]
     late = [run.step.scenario.name for run in runs if not run.completed]
     lines += [f"Not all tokens trained by the horizon: {', '.join(late)}."] if late else []

@@ -12,9 +12,12 @@ from hypothesis import strategies as some
 
 import simtrain as st
 from simtrain.cluster.build import build
+from simtrain.reliability.alone import classes_of_preset
 from simtrain.reliability.blast import Blast, blasts_of, hits, windows
+from simtrain.reliability.couple import job_of
 from simtrain.reliability.memory_copies import holders, survivors
-from simtrain.scenario.load import load_cluster
+from simtrain.scenario.load import load_cluster, load_preset
+from tests.small import small
 
 FABRICS = {
     "rails": {"extends": "fat-tree-ndr400", "radix": 8},
@@ -165,3 +168,16 @@ def test_what_is_on_a_disk_goes_with_its_node_even_where_others_reach_it():
     own = holders(NODES, 1, "neighbour")
     assert {blast.survives_memory for blast in blasts_of(rail, own)} == {1.0}
     assert {blast.survives_memory for blast in blasts_of(rail, own, by_node=True)} == {0.0}
+
+
+@pytest.mark.parametrize("owner", ["gpu", "gpu_memory", "node", "rack", "power_domain", "job", "storage"])
+@pytest.mark.parametrize("lost", [None, 0, 2])
+def test_a_preset_alone_has_the_parts_that_a_cluster_of_its_size_has(owner, lost):
+    """Whatever does not depend on the network."""
+    document = {"owner": owner, "mtbf": "9 days"} | ({} if lost is None else {"nodes_lost": lost})
+    if owner in ("rack", "power_domain"):
+        document["span"] = 4
+    scenario = small("cluster.nodes=3", "layout.pp=1", "workload.global_batch=24")
+    preset = load_preset({"classes": {"x": document}, "spares": {"hot": 2}, "checkpoint": {"kind": "tiered"}})
+    job = job_of(st.simulate_step(scenario.model_copy(update={"reliability": preset})))
+    assert job.classes == classes_of_preset(preset, 24, 3)

@@ -359,7 +359,8 @@ def test_a_run_that_hardly_gets_on_says_so(plain):
     text = "reliability={mtbf_per_gpu: 90 min, recovery: {start: 10 min}, horizon: 20 days, checkpoint: {interval: %s}}"
     slow, fast = (run_of(with_(plain, text % every), runs=3) for every in ("30 min", "5 s"))
     assert 0 < slow.goodput < 0.05 < fast.goodput
-    assert "hardly any headway" in slow.document()["warning"]
-    assert "strikes every 5.6" in slow.warning
-    assert fast.document()["warning"] is None
-    assert slow.warning in runs_notes([slow])
+    (warning,) = slow.document()["warnings"]
+    assert warning.startswith("hardly any headway")
+    assert "strikes every 5.6" in warning
+    assert warning in runs_notes([slow])
+    assert fast.document()["warnings"] == []
