@@ -55,12 +55,17 @@ def memory_tier(part: Reliability, step: StepReport) -> Tier | None:
 
 
 def persist_s(part: Reliability, step: StepReport) -> float:
-    """From a stall's end until its checkpoint is durable: its bytes over storage, or over ports that training uses."""
+    """From a stall's end until its checkpoint is durable, training going on meanwhile."""
     if part.checkpoint.persist is not None:
         return float(part.checkpoint.persist)
+    return _written_s(part, step, _SHARED)
+
+
+def _written_s(part: Reliability, step: StepReport, share: float) -> float:
+    """All bytes over storage, or over this share of the ports that training uses, whichever is slower."""
     rate = float(part.storage.write)
     if part.storage.network == "training":
-        rate = min(rate, _ports_bytes_per_s(step) * _SHARED)
+        rate = min(rate, _ports_bytes_per_s(step) * share)
     return checkpoint_bytes(step.scenario) / rate
 
 
@@ -137,7 +142,7 @@ def checkpoint_of(
 def _stall_s(policy: CheckpointPolicy, part: Reliability, step: StepReport) -> float:
     if policy.stall is not None:
         return float(policy.stall)
-    return checkpoint_bytes(step.scenario) / float(part.storage.write) if policy.kind == "blocking" else _copy_s(step)
+    return _written_s(part, step, 1.0) if policy.kind == "blocking" else _copy_s(step)
 
 
 def _tier_interval(tier: Tier, classes: tuple[FailureClass, ...], step: StepReport) -> float:

@@ -232,9 +232,9 @@ class Storage(Part):
     """All GPUs together. 50 to 200 GB/s in a survey of 85,000 production checkpoints (VAST Data); Llama 3: 2 TB/s."""
     read: BytesPerSecond = Field("100 GB/s", gt=0)
     network: Literal["frontend", "training"] = "frontend"
-    """How asynchronous checkpoints leave a node: by a network of their own, as large clusters have one for storage, or
-    by the ports that training uses. There storage gets at most half of each port (max-min fairness), and training has
-    the rest meanwhile."""
+    """How checkpoints leave a node: by a network of their own, as large clusters have one for storage, or by the ports
+    that training uses. Of these an asynchronous one gets at most half (max-min fairness), and training the rest; a
+    blocking one gets all."""
 
 
 class Spares(Part):

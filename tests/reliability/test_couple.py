@@ -213,6 +213,10 @@ def test_the_document_has_the_keys_scripts_rely_on():
         ("reliability.mtbf_per_gpu=30 days", "mtbf_per_gpu needs classes with a share"),
         ("reliability.recovery.start=3", "reliability.recovery.start = 3 has no unit"),
         ("reliability.spares.policy=hope", "allowed: wait, spare, shrink, replica"),
+        ("reliability.checkpoint={kind: tiered, local: {}}", "allowed with local: kind blocking or async"),
+        ("reliability.checkpoint={kind: none, local: {}}", "kind = none saves nothing"),
+        ("reliability.checkpoint.memory_placement=spred", "allowed: neighbour, spread (did you mean 'spread'?)"),
+        ("reliability.storage.network=trainin", "allowed: frontend, training (did you mean 'training'?)"),
     ],
 )
 def test_the_impossible_is_refused(override, message):
@@ -347,6 +351,8 @@ def test_storage_by_the_ports_of_training_slows_it_by_what_it_takes(plain):
     half = 2 * 8 * 50e9 * 0.96 / 2
     fast = part["100 TB/s", "training"]
     assert persist_s(fast.scenario.reliability, fast) == pytest.approx(checkpoint_bytes(plain.scenario) / half)
+    blocking = with_(plain, text % ("100 TB/s", "training"), "reliability.checkpoint.kind=blocking")
+    assert job_of(blocking).checkpoint.stall_s == pytest.approx(checkpoint_bytes(plain.scenario) / half / 2)
 
 
 def test_storage_by_ports_that_are_not_there(plain):
