@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from simtrain.errors import SimtrainError
 from simtrain.jit import jit_in_place
 from simtrain.reliability.draws import burst, gap, service
-from simtrain.reliability.job import Job
-from simtrain.reliability.machine import begin, found, happen, returned, slow_ends
-from simtrain.reliability.pack import BURST, BURST_EVENTS, COMPONENTS, HORIZON, SINGLE, SYSTEM, Model
+from simtrain.reliability.job import FailureClass, Job
+from simtrain.reliability.machine import announced, begin, found, happen, returned, slow_ends
+from simtrain.reliability.pack import BURST, BURST_EVENTS, COMPONENTS, HORIZON, NOTICE, SINGLE, SYSTEM, Model
 from simtrain.reliability.progress import (
     DONE,
     FOUND_AT,
@@ -36,7 +36,8 @@ Ints = NDArray[np.int64]
 _PENDING = 1024
 """Room for what is pending at once beyond nodes and bursts."""
 _BACK = -1.0
-"""Code of a node that comes back, where others hold a class."""
+"""Code of a node that comes back; others hold a class that strikes again in a burst, or, for an event that has been
+announced, one as many further on as there are classes."""
 
 
 class Runner:
@@ -46,13 +47,14 @@ class Runner:
         classes, fleet = len(model.classes), job.fleet
         one_by_one = [0 if c.law.kind == "exponential" or c.components == 1 else c.components for c in job.classes]
         bursts = sum(c.burst_events for c in job.classes)
+        known = sum(map(_known_ahead, job.classes))
         nodes = 2 * (fleet.nodes + fleet.spares + fleet.hot_spares) if fleet else 0
         self._model = model
         self._arrays = (
             np.zeros(classes),
             np.zeros(classes),
             np.zeros((2, classes + 1), dtype=np.int64),
-            np.zeros((_PENDING + nodes + 64 * bursts, 3)),
+            np.zeros((_PENDING + nodes + 64 * bursts + known, 3)),
             np.zeros((sum(one_by_one), 2)),
             np.concatenate([[0], np.cumsum(one_by_one)]).astype(np.int64),
             np.zeros(sum(one_by_one), dtype=np.int64),
@@ -66,7 +68,14 @@ class Runner:
             SimtrainError: more was pending at once than there is room for.
         """
         if not _run(self._model, state, *self._arrays, replicate):
-            raise SimtrainError("more events of bursts are pending at once than there is room for")
+            raise SimtrainError("more events of bursts, or announced ones, are pending at once than there is room for")
+
+
+def _known_ahead(c: FailureClass) -> int:
+    """Room for events that have been announced and have yet to come: four times as many as there are on average."""
+    if not c.notice_s or c.law.kind == "instants":
+        return len(c.law.table)
+    return int(4 * c.notice_s * c.rate_per_s)
 
 
 @jit_in_place
@@ -99,15 +108,20 @@ def _run(
         if drawn[0, classes] and heap[0, 0] < now:
             now, what = heap[0, 0], -3
         for c in range(classes):
-            if next_s[c] < now:
-                now, what = next_s[c], c
+            known = max(0.0, next_s[c] - m.classes[c, NOTICE])
+            if known < now:
+                now, what = known, c
         if now >= horizon:
             advance(m, st, horizon)
             break
         if what >= 0:
-            position = who[what]
-            _next(m, st, what, now, next_s, who, drawn, parts, first, lives)
-            _event(m, st, what, now, position, drawn, heap, crews, True)
+            strike, position = next_s[what], who[what]
+            _next(m, st, what, strike, next_s, who, drawn, parts, first, lives)
+            if m.classes[what, NOTICE] > 0.0:
+                announced(m, st, what, now, strike, position)
+                _push(heap, drawn, strike, float(what + classes), position)
+            else:
+                _event(m, st, what, now, position, drawn, heap, crews, True)
         elif what == -1:
             due(m, st)
         elif what == -2:
@@ -118,8 +132,10 @@ def _run(
             _sink(heap, 0, drawn[0, classes])
             if code == _BACK:
                 returned(m, st, now)
-            else:
+            elif code < classes:
                 _event(m, st, int(code), now, position, drawn, heap, crews, False)
+            else:
+                _event(m, st, int(code) - classes, now, position, drawn, heap, crews, True)
         else:
             slow_ends(m, st, -4 - what)
         if s[RESTARTS] != restarts:
@@ -159,7 +175,7 @@ def _next(
     m: Model, st: State, c: int, now: float, next_s: Floats, who: Floats, drawn: Ints, parts: Floats, first: Ints,
     lives: Ints,
 ) -> None:  # fmt: skip
-    """The failure of a class after the one at ``now``: the part that failed starts anew."""
+    """The failure of a class after the one that strikes at ``now``: the part that failed starts anew."""
     if m.classes[c, SYSTEM]:
         next_s[c] = math.inf
     elif m.classes[c, SINGLE]:
