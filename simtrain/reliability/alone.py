@@ -45,6 +45,7 @@ def _class(name: str, each: Failures, preset: Reliability, shares: float, gpus: 
         effect=each.effect,
         factor=each.factor,
         duration=_law(each.duration),
+        notice_s=each.notice,
         nodes_lost=lost if each.nodes_lost is None else each.nodes_lost,
         detection=_law(each.detection or (each.recovery or preset.recovery).detection),
         recovery=recovery_of_preset(each.recovery, gpus) if each.recovery else None,

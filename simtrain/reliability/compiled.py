@@ -54,7 +54,7 @@ class Runner:
             np.zeros(classes),
             np.zeros(classes),
             np.zeros((2, classes + 1), dtype=np.int64),
-            np.zeros((_PENDING + nodes + 64 * bursts + known, 3)),
+            np.zeros((_PENDING + nodes + 64 * bursts + known, 4)),
             np.zeros((sum(one_by_one), 2)),
             np.concatenate([[0], np.cumsum(one_by_one)]).astype(np.int64),
             np.zeros(sum(one_by_one), dtype=np.int64),
@@ -86,7 +86,8 @@ def _run(
     """Run one replicate; False where the heap was full.
 
     Shapes: ``next_s``, ``who`` (c,) next event of a class and who fails; ``drawn`` (2, c) times and events so far;
-    ``heap`` (n, 3) time, code, position of what is pending, its length in ``drawn[0, c]``; ``parts`` (p, 2) time and
+    ``heap`` (n, 4) time, number, code, position of what is pending, at equal times in the order in which it came;
+    ``drawn[:, c]`` are its length and how much came so far; ``parts`` (p, 2) time and
     number of the parts of classes drawn one by one, each class a heap from ``first[c]`` on; ``lives`` (p,) draws of a
     part; ``crews`` (k,) when each is free, none: any number.
     """
@@ -127,7 +128,7 @@ def _run(
         elif what == -2:
             found(m, st)
         elif what == -3:
-            code, position = heap[0, 1], heap[0, 2]
+            code, position = heap[0, 2], heap[0, 3]
             drawn[0, classes] -= 1
             _sink(heap, 0, drawn[0, classes])
             if code == _BACK:
@@ -232,26 +233,38 @@ def _push(heap: Floats, drawn: Ints, time_s: float, code: float, position: float
     if i >= len(heap):
         return
     drawn[0, last] += 1
+    drawn[1, last] += 1
     while i and heap[(i - 1) // 2, 0] > time_s:
         above = (i - 1) // 2
-        heap[i, 0], heap[i, 1], heap[i, 2] = heap[above, 0], heap[above, 1], heap[above, 2]
+        _copy(heap, above, i)
         i = above
-    heap[i, 0], heap[i, 1], heap[i, 2] = time_s, code, position
+    heap[i, 0], heap[i, 1], heap[i, 2], heap[i, 3] = time_s, drawn[1, last], code, position
 
 
 @jit_in_place
 def _sink(heap: Floats, i: int, size: int) -> None:
     """Close the gap at the top of a heap with its last entry, which stands at ``size``."""
-    time_s, code, position = heap[size, 0], heap[size, 1], heap[size, 2]
+    time_s, number, code, position = heap[size, 0], heap[size, 1], heap[size, 2], heap[size, 3]
     while 2 * i + 1 < size:
         below = 2 * i + 1
-        if below + 1 < size and heap[below + 1, 0] < heap[below, 0]:
+        if below + 1 < size and _sooner(heap, below + 1, heap[below, 0], heap[below, 1]):
             below += 1
-        if time_s <= heap[below, 0]:
+        if not _sooner(heap, below, time_s, number):
             break
-        heap[i, 0], heap[i, 1], heap[i, 2] = heap[below, 0], heap[below, 1], heap[below, 2]
+        _copy(heap, below, i)
         i = below
-    heap[i, 0], heap[i, 1], heap[i, 2] = time_s, code, position
+    heap[i, 0], heap[i, 1], heap[i, 2], heap[i, 3] = time_s, number, code, position
+
+
+@jit_in_place
+def _copy(heap: Floats, source: int, to: int) -> None:
+    for k in range(heap.shape[1]):
+        heap[to, k] = heap[source, k]
+
+
+@jit_in_place
+def _sooner(heap: Floats, i: int, time_s: float, number: float) -> bool:
+    return bool(heap[i, 0] < time_s or (heap[i, 0] == time_s and heap[i, 1] < number))
 
 
 @jit_in_place

@@ -46,12 +46,16 @@ _FIRST, _TRAINER, _FOUND, _SLOW, _PENDING, _CLASS = range(6)
 
 
 class _At(simpy.Event):
-    """An event at a time of its own, before those of higher order at the same time."""
+    """An event at a time of its own, before those of higher order at the same time.
+
+    SimPy schedules by delay, and now + (time - now) is not always the time: what is due at one instant would come in
+    another order.
+    """
 
     def __init__(self, env: simpy.Environment, time_s: float, order: int) -> None:
         super().__init__(env)
         self._ok, self._value = True, None
-        env.schedule(self, EventPriority(order), max(0.0, time_s - env.now))
+        heapq.heappush(env._queue, (max(time_s, env.now), EventPriority(order), next(env._eid), self))
 
 
 class Runner:
