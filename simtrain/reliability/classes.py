@@ -112,6 +112,7 @@ def _sized(
                 effect=each.effect,
                 factor=factor,
                 duration=law_of(each.duration),
+                notice_s=each.notice,
                 nodes_lost=blast.nodes_lost,
                 detection=law_of(each.detection or (each.recovery or part.recovery).detection),
                 recovery=recovery(each.recovery) if each.recovery else None,

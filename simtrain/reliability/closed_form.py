@@ -197,23 +197,32 @@ def ettr(failures_per_s: float, recovery_s: float, segment_work_s: float, checkp
 
 
 def async_goodput(
-    mtbf_s: float, segment_work_s: float, stall_s: float, persist_s: float, recovery_s: float
+    mtbf_s: float,
+    segment_work_s: float,
+    stall_s: float,
+    persist_s: float,
+    recovery_s: float,
+    *,
+    persist_speed: float = 1.0,
 ) -> tuple[float, float]:
     """Long-run goodput of asynchronous checkpoints, and work and stall lost per failure in seconds.
 
-    A segment stalls for Cb and is durable P after that; recovery is immune. Saved segments per failure are
-    s = e^(−P/M) / (e^((tau + Cb)/M) − 1), goodput is s·tau / (M + R), lost per failure M − s·tau.
+    A segment stalls for Cb and is durable P after that, and training runs at speed v until then; recovery is immune.
+    The first segment after a recovery takes L = tau + Cb, those after it L' = max(L + (1 − v)·min(P, tau/v), P), as
+    the next snapshot waits for the one before.  A failure comes after an exponential time, so that segment k is
+    durable with the chance e^(−(L + (k − 1)·L' + P)/M), and saved segments per failure are
+    s = e^(−(L − L' + P)/M) / (e^(L'/M) − 1); goodput is s·tau / (M + R), lost per failure M − s·tau. Without failures
+    goodput is tau / L'.
 
     Raises:
-        UnsupportedError: P > tau + Cb, where the next snapshot would have to wait.
+        UnsupportedError: a segment is never done.
     """
-    length = segment_work_s + stall_s
-    if persist_s > length:
-        raise UnsupportedError(
-            f"persist_delay_s = {persist_s:g} is longer than segment and stall ({length:g} s), so that snapshots wait "
-            "for one another: there is no closed form; allowed: --engine des or compiled, where they support it"
-        )
-    saved = math.exp(-persist_s / mtbf_s) / expected_failures(length, mtbf_s) * segment_work_s
+    first = segment_work_s + stall_s
+    slowed = min(persist_s, segment_work_s / persist_speed) * (1 - persist_speed)
+    length = max(first + slowed, persist_s)
+    if math.isinf(mtbf_s):
+        return segment_work_s / length, math.inf
+    saved = math.exp((length - first - persist_s) / mtbf_s) / expected_failures(length, mtbf_s) * segment_work_s
     return saved / (mtbf_s + recovery_s), mtbf_s - saved
 
 

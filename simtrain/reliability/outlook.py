@@ -86,9 +86,14 @@ class Setup:
         """Exact where :meth:`approximations` names nothing; None where checkpoints of this kind have no formula."""
         mix, job, every_s = self.mix(), self.job, self.interval_s
         checkpoint = job.checkpoint
-        if checkpoint.kind == "async" and checkpoint.persist_s <= every_s + checkpoint.stall_s:
+        if checkpoint.kind == "async":
             goodput, _ = formula.async_goodput(
-                mix.mtbf_s, every_s, checkpoint.stall_s, checkpoint.persist_s, mix.recovery_s
+                mix.mtbf_s,
+                every_s,
+                checkpoint.stall_s,
+                checkpoint.persist_s,
+                mix.recovery_s,
+                persist_speed=checkpoint.persist_speed,
             )
             strikes = job.work_s / goodput / (mix.mtbf_s + mix.recovery_s) * mix.strikes
             return formula.Blocking(job.work_s, job.work_s / goodput, math.nan, strikes)

@@ -131,6 +131,7 @@ def checkpoint_of(
         interval_s=interval_s,
         stall_s=stall_s,
         persist_s=0.0 if policy.kind == "blocking" else durable_s,
+        persist_speed=speed_while_persisting(part, step) if policy.persist_speed is None else policy.persist_speed,
         memory_interval_s=min(memory_s, interval_s),
         memory_stall_s=tier.stall_s if tier else policy.memory_stall,
         memory_recovery=recovery,

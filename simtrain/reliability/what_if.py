@@ -138,8 +138,10 @@ def _at(job: Job, interval_s: float) -> Job:
 
 def _closed(setup: Setup, interval_s: float) -> float:
     mix, saved = setup.mix(), setup.job.checkpoint
-    if saved.kind == "async" and saved.persist_s <= interval_s + saved.stall_s:
-        return formula.async_goodput(mix.mtbf_s, interval_s, saved.stall_s, saved.persist_s, mix.recovery_s)[0]
+    if saved.kind == "async":
+        return formula.async_goodput(
+            mix.mtbf_s, interval_s, saved.stall_s, saved.persist_s, mix.recovery_s, persist_speed=saved.persist_speed
+        )[0]
     if saved.kind != "blocking":
         return np.nan
     return blocking_goodput(mix.mtbf_s, mix.recovery_s, saved.stall_s, interval_s)

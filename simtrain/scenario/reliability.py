@@ -105,14 +105,18 @@ class Failures(Part):
     renewal: Literal["replaced", "system"] = "replaced"
     """replaced: a failed part is replaced by a new one, the others keep their age. system: one clock for all parts
     together, started anew by every recovery."""
-    effect: Literal["stop", "hang", "slow", "degraded", "corrupt", "planned"] = "stop"
+    effect: Literal["stop", "hang", "slow", "degraded", "corrupt", "planned", "outage"] = "stop"
     """stop, hang: the job stops (what differs is ``detection``). slow: GPUs run at ``factor``. degraded: network ports
     run at ``factor``. corrupt: silent, found after ``detection``; work falls back to before it. planned: nothing is
-    lost but ``duration``."""
+    lost but ``duration``. outage, of owner storage: nothing is written or read for ``duration``, and training goes
+    on."""
     factor: float = Field(1.0, gt=0, le=1)
     """Speed left under slow and degraded; the step is simulated again to see what this does to the job."""
     duration: Duration = TimeLaw(mean=0.0)
-    """Of slow, degraded and planned."""
+    """Of slow, degraded, planned and outage."""
+    notice: Seconds = 0.0
+    """A stop is announced so long before: the job saves its state at once if that will be durable in time, and works
+    on. Clouds that preempt nodes tell 30 to 120 s before."""
     detection: Duration | None = None
     """Until it is noticed; absent: ``recovery.detection``."""
     recovery: RecoverySteps | None = None
@@ -144,6 +148,12 @@ class Failures(Part):
     def _says_how_often(self) -> Self:
         if (self.mtbf is None) == (self.share is None):
             message = 'needs either mtbf, such as "6000 days", or share, a weight above 0'
+            raise PydanticCustomError("impossible", "{message}", {"message": message})
+        if self.effect == "outage" and self.owner != "storage":
+            message = f"effect = 'outage' needs owner: storage; the owner is {self.owner!r}"
+            raise PydanticCustomError("impossible", "{message}", {"message": message})
+        if self.notice and (self.effect != "stop" or self.renewal != "replaced"):
+            message = "notice needs effect: stop and renewal: replaced"
             raise PydanticCustomError("impossible", "{message}", {"message": message})
         if self.infant_factor > 1 and self.law != "exponential":
             message = f"infant_factor = {self.infant_factor:g} needs law: exponential"
@@ -197,6 +207,9 @@ class CheckpointPolicy(Part):
     """Absent: blocking, the bytes over ``storage.write``; otherwise each GPU's part over its PCIe link."""
     persist: Seconds | None = None
     """From the stall's end until it is durable; absent: the bytes over ``storage.write``."""
+    persist_speed: float | None = Field(None, gt=0, le=1)
+    """Speed left to training while a checkpoint is on its way to storage; absent: worked out from
+    ``storage.network``."""
     memory_interval: Interval = "1 step"
     """Work between two copies in memory, with tiered; one step with just_in_time."""
     memory_stall: Seconds = 0.0

@@ -113,6 +113,14 @@ VARIANTS = {
     "late durability": ("async_snapshot_5s_persist_120s", {"persist_delay_s": 600.0, "system_mtbf_s": 2000.0}),
     "ageing parts": ("weibull075_components", {"weibull_shape": 1.5, "weibull_scale_s": None}),
     "idle nodes": ("elastic_dp16", {"nodes": 66}),
+    "idle nodes that do not fail": ("elastic_dp16", {"nodes": 66, "idle_nodes_fail_too": False}),
+    "work that is lost": ("elastic_dp16", {"lost_work_s": 3600.0}),
+    "slow persisting": ("async_snapshot_5s_persist_120s", {"persist_slows_training": 0.3, "system_mtbf_s": 2000.0}),
+    "queueing snapshots": ("async_snapshot_5s_persist_120s", {"persist_delay_s": 900.0, "system_mtbf_s": 4000.0}),
+    "both": (
+        "async_snapshot_5s_persist_120s",
+        {"persist_delay_s": 700.0, "persist_slows_training": 0.5, "failure_during_recovery": "restarts_recovery"},
+    ),
     "half from memory": ("two_tier_memory_95pct", {"prob_recover_from_memory": 0.5, "system_mtbf_s": 3000.0}),
 }
 

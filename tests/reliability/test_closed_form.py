@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simtrain.errors import UnsupportedError
 from simtrain.reliability import availability, intervals
 from simtrain.reliability import closed_form as formula
 
@@ -82,9 +81,9 @@ def test_asynchronous_without_a_persist_delay_is_blocking(mtbf, tau, stall, reco
     assert 0 <= lost <= mtbf
 
 
-def test_a_persist_longer_than_the_segment_has_no_closed_form() -> None:
-    with pytest.raises(UnsupportedError, match="persist_delay_s = 700"):
-        formula.async_goodput(1000.0, 600.0, 5.0, 700.0, 0.0)
+def test_without_failures_persisting_costs_what_it_slows() -> None:
+    assert formula.async_goodput(math.inf, 600.0, 5.0, 100.0, 9.0, persist_speed=0.5)[0] == 600 / (605 + 50)
+    assert formula.async_goodput(math.inf, 600.0, 5.0, 700.0, 9.0)[0] == 600 / 700
 
 
 @given(mtbf=TIMES, micro=st.floats(0.01, 0.5), micros=st.integers(1, 9), recovery=st.floats(0, 2))

@@ -348,6 +348,9 @@ def test_storage_by_the_ports_of_training_slows_it_by_what_it_takes(plain):
     assert speed["1 GB/s", "frontend"] == 1.0
     assert 0.5 <= speed["100 GB/s", "training"] < speed["1 GB/s", "training"] <= 1.0
     assert speed["100 TB/s", "training"] == speed_with(plain, "degraded", 0.5)
+    assert {key: job_of(s).checkpoint.persist_speed for key, s in part.items()} == speed
+    told = with_(plain, text % ("1 GB/s", "training"), "reliability.checkpoint.persist_speed=0.9")
+    assert job_of(told).checkpoint.persist_speed == 0.9
     half = 2 * 8 * 50e9 * 0.96 / 2
     fast = part["100 TB/s", "training"]
     assert persist_s(fast.scenario.reliability, fast) == pytest.approx(checkpoint_bytes(plain.scenario) / half)
@@ -370,3 +373,9 @@ def test_a_run_that_hardly_gets_on_says_so(plain):
     assert "strikes every 5.6" in warning
     assert warning in runs_notes([slow])
     assert fast.document()["warnings"] == []
+
+
+def test_a_node_that_is_preempted_with_notice_loses_less_work(plain):
+    text = "reliability={classes: {spot: {mtbf: 6 h, nodes_lost: 0, notice: %s}}, checkpoint: {interval: 1 h}}"
+    told, untold = (run_of(with_(plain, text % notice), runs=10).ledger for notice in ("2 min", "0 s"))
+    assert told["lost_work"] < untold["lost_work"] / 4
