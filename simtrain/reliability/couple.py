@@ -11,9 +11,10 @@ from simtrain.errors import ScenarioError
 from simtrain.layout.parallel import plan_parallel
 from simtrain.model.counts import total_parameters
 from simtrain.quantities import parse_quantity
+from simtrain.reliability.alone import LONGEST, fleet_of
 from simtrain.reliability.blast import parts_of
 from simtrain.reliability.job import Checkpoint, FailureClass, Fleet, Job, Law, Phase, Recovery
-from simtrain.reliability.optimum import best_interval
+from simtrain.reliability.optimum import best_interval, fallback_rate
 from simtrain.scenario.cluster import Device, Node, PcieTree
 from simtrain.scenario.model import Model
 from simtrain.scenario.reliability import RULES, STEPS, Failures, RecoverySteps, Reliability, TimeLaw
@@ -23,8 +24,6 @@ from simtrain.step.simulate import simulate_step
 
 __all__ = ["checkpoint_bytes", "job_of"]
 
-_LONGEST = 20.0
-"""Times the run without failures after which a run ends that makes no headway."""
 _NO_TIME = TimeLaw(mean=0.0)
 
 
@@ -56,7 +55,7 @@ def job_of(step: StepReport) -> Job:
     classes = tuple(_class(name, c, step, part, recovery) for name, c in _classes(part).items())
     return Job(
         work_s=work_s,
-        horizon_s=part.horizon or _LONGEST * work_s,
+        horizon_s=part.horizon or LONGEST * work_s,
         classes=classes,
         recovery=recovery(part.recovery),
         checkpoint=_checkpoint(part, step, classes, size, copy_s, recovery(part.recovery, memory_load_s)),
@@ -186,9 +185,7 @@ def _checkpoint(
     stall_s = policy.stall if policy.stall is not None else written_s if policy.kind == "blocking" else copy_s
     persist_s = policy.persist if policy.persist is not None else written_s
     in_memory = policy.kind in ("tiered", "just_in_time")
-    rate = sum(
-        c.rate_per_s * (1.0 - c.survives_memory if in_memory else 1.0) for c in classes if c.effect in ("stop", "hang")
-    )
+    rate = fallback_rate(classes, in_memory=in_memory)
     work_s = step.scenario.workload.tokens / step.tokens_per_s
     interval_s = _interval(policy.interval, step.time_s, 1 / rate if rate else math.inf, stall_s)
     if policy.kind != "blocking" and policy.interval in RULES:
@@ -228,20 +225,7 @@ def _fleet(scenario: Scenario, part: Reliability) -> Fleet | None:
     per_replica = 1
     if spares.policy in ("shrink", "replica"):
         per_replica = _nodes_per_replica(scenario, node, spares.policy)
-    return Fleet(
-        nodes=scenario.cluster.nodes,
-        spares=spares.cold,
-        hot_spares=spares.hot,
-        swap_s=spares.swap,
-        repair=_law(spares.repair),
-        crews=spares.crews,
-        repair_success=spares.repair_success,
-        failures_while_stopped=spares.failures_while_stopped,
-        policy=spares.policy,
-        nodes_per_replica=per_replica,
-        min_replicas=min(spares.min_replicas, scenario.cluster.nodes // per_replica),
-        reconfigure_s=spares.reconfigure,
-    )
+    return fleet_of(spares, scenario.cluster.nodes, per_replica)
 
 
 def _nodes_per_replica(scenario: Scenario, node: Node, policy: str) -> int:

@@ -31,24 +31,40 @@ def case_table(solved: Solved) -> Table:
 
 
 def outlook_table(outlook: Outlook) -> Table:
-    """Goodput by formula and by Monte Carlo, what it rests on, and where the time goes."""
+    """Goodput by formula and by Monte Carlo, what it rests on, and where the time goes.
+
+    The formula knows no fleet: its column says so where the simulated job has one.
+    """
     setup, closed, mix = outlook.setup, outlook.closed_form, outlook.setup.mix()
-    runs = f", {outlook.goodput.runs} runs" if outlook.goodput else ""
-    table = _table(f"{setup.gpus:,} GPUs", "formula", f"{outlook.engine}{runs} (95 % interval)")
-    table.add_row("goodput", f"{closed.goodput:.2%}" if closed else "none", _share(outlook.goodput))
-    table.add_row("wall time", _time(closed.mean_wall_s) if closed else "none", _estimate(outlook.wall))
-    sampled = f"{outlook.failures.value:,.1f}" if outlook.failures else ""
-    table.add_row("failures", f"{closed.expected_failures:,.1f}" if closed else "none", sampled)
-    table.add_row("MTBF of the job", _time(mix.mtbf_s), "")
+    fleet = setup.job.fleet
+    table = _table(
+        f"{setup.gpus:,} GPU{'' if setup.gpus == 1 else 's'}", "formula" + (", always enough nodes" if fleet else "")
+    )
+    if outlook.goodput:
+        spare = fleet.spares + fleet.hot_spares if fleet else 0
+        spares = f", {spare:,} spare node{'' if spare == 1 else 's'}" if fleet else ""
+        table.add_column(f"{outlook.engine}, {outlook.goodput.runs} runs{spares} (95 % interval)", justify="right")
+    for name, formula, sampled in (
+        ("goodput", closed and f"{closed.goodput:.2%}", _share(outlook.goodput)),
+        ("wall time", closed and _time(closed.mean_wall_s), _estimate(outlook.wall)),
+        (
+            "failures",
+            closed and f"{closed.expected_failures:,.1f}",
+            f"{outlook.failures.value:,.1f}" if outlook.failures else "",
+        ),
+    ):
+        table.add_row(name, formula or "none", *[sampled] * bool(outlook.goodput))
     can = "failures can strike it" if setup.job.recovery.interruptible else "immune to failures"
-    table.add_row(f"recovery ({can})", _time(mix.mean_recovery_s), "")
-    table.add_row(f"checkpoint ({setup.job.checkpoint.kind})", _time(setup.job.checkpoint.stall_s), "")
-    table.add_row("interval", _time(setup.interval_s), "")
+    saved = setup.job.checkpoint
+    table.add_row("MTBF of the job", _time(mix.mtbf_s))
+    table.add_row(f"recovery ({can})", _time(mix.mean_recovery_s))
+    table.add_row(f"checkpoint ({saved.kind})", "" if saved.kind == "none" else _time(saved.stall_s))
+    table.add_row("interval", "never" if saved.kind == "none" else _time(setup.interval_s))
     for name, best_s in outlook.best_s.items():
-        table.add_row(f"best interval, {name}", "as short as possible" if best_s is None else _time(best_s), "")
+        table.add_row(f"best interval, {name}", "as short as possible" if best_s is None else _time(best_s))
     waiting = setup.waiting_share()
     if waiting is not None:
-        table.add_row("waiting for nodes, Erlang-B", f"{waiting:.2%}", "")
+        table.add_row("waiting for nodes, Erlang-B", f"{waiting:.2%}")
     _add_ledger(table, outlook.ledger)
     return table
 
@@ -130,7 +146,7 @@ def _number(value: float | None) -> str:
 def _share(estimate: Estimate | None) -> str:
     if estimate is None:
         return ""
-    low, high = estimate.interval()
+    low, high = estimate.share_interval()
     return f"{estimate.value:.2%} ({low:.2%} to {high:.2%})"
 
 
