@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simtrain.cli.goodput_options import Asked, EngineName, seconds
-from simtrain.cli.goodput_setup import Subject, fleet_replayed, interval_replayed, recovery_asked
+from simtrain.cli.goodput_setup import fleet_replayed, interval_replayed, recovery_asked
 from simtrain.cli.options import console, print_json, progress, say
 from simtrain.errors import InputError
 from simtrain.report import goodput_text as text
 
 if TYPE_CHECKING:
     from simtrain.reliability.incidents import IncidentLog
+    from simtrain.reliability.subject import Subject
 
 __all__ = ["case", "fit", "look", "replay", "what_if"]
 
@@ -61,9 +62,7 @@ def what_if(subject: Subject, page: Path, runs: int | None, seed: int, *, json: 
     from simtrain.report.what_if_page import write_what_if
 
     with progress("what if", total=STAGES) as advance:
-        study = study_of(
-            subject.setup, subject.nodes, subject.part, subject.setup_of, subject.step, runs or RUNS, seed, advance
-        )
+        study = study_of(subject, runs or RUNS, seed, advance)
         write_what_if(study, page)
     say(f"wrote {page}")
     if json:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from simtrain.cli.goodput_options import Asked, seconds
 from simtrain.cli.options import blame, progress, shown
@@ -13,34 +12,10 @@ from simtrain.errors import InputError, UnknownNameError
 from simtrain.reliability.alone import LONGEST, setup_alone
 from simtrain.reliability.job import NOTHING, FailureClass, Fleet, Law, Recovery
 from simtrain.reliability.outlook import Setup
+from simtrain.reliability.subject import Subject
 from simtrain.scenario.reliability import RULES, STEPS, Failures, Reliability, Spares, TimeLaw
 
-if TYPE_CHECKING:
-    from simtrain.step.report import StepReport
-
-__all__ = ["Subject", "fleet_replayed", "interval_replayed", "is_preset", "recovery_asked", "subject_of"]
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """What is looked at.
-
-    Attributes:
-        setup: the job; nodes: that it runs on.
-        part: the failures and what is done about them, options included.
-        setup_of: the same job under another such part.
-        step: of a scenario; absent for a preset.
-        seed, runs: of the scenario or the preset, for where no option says; runs None: as many as are needed.
-    """
-
-    setup: Setup
-    nodes: int
-    part: Reliability
-    setup_of: Callable[[Reliability], Setup]
-    step: StepReport | None = None
-    seed: int = 0
-    runs: int | None = None
-    engine: Any = "auto"
+__all__ = ["fleet_replayed", "interval_replayed", "is_preset", "recovery_asked", "subject_of"]
 
 
 def is_preset(source: str) -> bool:

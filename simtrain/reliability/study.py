@@ -17,6 +17,7 @@ from simtrain.reliability.engines import simulate
 from simtrain.reliability.intervals import Estimate
 from simtrain.reliability.job import Job
 from simtrain.reliability.outlook import Setup
+from simtrain.reliability.subject import Subject
 from simtrain.reliability.what_if import (
     GoodputMap,
     IntervalCurve,
@@ -130,6 +131,11 @@ class Study:
         """Mean time from a failure to the first useful step."""
         return recovery_s(self.job)
 
+    @property
+    def approximations(self) -> tuple[str, ...]:
+        """What the formula leaves out."""
+        return Setup(self.gpus, self.job, self.job.checkpoint.interval_s).approximations()
+
     def document(self) -> dict[str, Any]:
         """As JSON; estimates are value, error and runs, None what has no formula."""
         parts = ("interval", "maps", "sensitivities", "sizes", "rates", "spares", "policies", "costs")
@@ -142,6 +148,7 @@ class Study:
             "recovery_can_fail": self.job.recovery.interruptible,
             "interval_s": self.job.checkpoint.interval_s,
             "usd_per_million_tokens_without_failures": self.usd_without_failures,
+            "formula_leaves_out": list(self.approximations),
             "left_out": list(self.left_out),
         }
         return document | {part: _plain(_dictionary(getattr(self, part))) for part in parts}
@@ -162,22 +169,11 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def study_of(
-    setup: Setup,
-    nodes: int,
-    part: Reliability,
-    setup_of: Callable[[Reliability], Setup],
-    step: StepReport | None = None,
-    runs: int = RUNS,
-    seed: int = 0,
-    advance: Callable[[], object] = lambda: None,
-) -> Study:
+def study_of(subject: Subject, runs: int = RUNS, seed: int = 0, advance: Callable[[], object] = lambda: None) -> Study:
     """Study a job at values around its own.
 
     Args:
-        setup: the job; nodes: that it runs on.
-        part: its reliability; setup_of: the same job under another one.
-        step: of a scenario, for prices.
+        subject: the job; with a step there are prices too.
         runs: of points with an interval of confidence.
         seed: of the failures.
         advance: called after each of :data:`STAGES`.
@@ -185,6 +181,7 @@ def study_of(
     Raises:
         InputError: nothing stops the job, or it saves nothing.
     """
+    setup, nodes, step = subject.setup, subject.nodes, subject.step
     if setup.job.checkpoint.kind == "none":
         raise InputError("checkpoint.kind = 'none' leaves no interval to vary; allowed: blocking, async, tiered")
     job = setup.run()
@@ -196,11 +193,11 @@ def study_of(
 
     pool = _with_nodes(job, nodes)
     curve = done(interval_curve(job, _intervals(setup), runs, seed))
-    maps = done(_maps(job, setup.gpus, max(2, runs // 5), seed))
+    maps = done(_maps(job, setup, max(2, runs // 5), seed))
     bars = done(sensitivities(job, runs, seed))
     sizes = done(size_lines(job, setup.gpus, SIZES, RECOVERIES_S, max(2, runs // 2), seed))
     spares = done(spare_curve(pool, _spare_counts(pool), max(runs, 100), seed))
-    policies, left_out = done(_policies(job, part, setup_of, step, spares.down_at_most(0.99), runs, seed))
+    policies, left_out = done(_policies(job, subject, spares.down_at_most(0.99), runs, seed))
     free = _usd(step, 1.0)
     return Study(
         gpus=setup.gpus,
@@ -228,17 +225,22 @@ def _with_nodes(job: Job, nodes: int) -> Job:
 def _intervals(setup: Setup) -> list[float]:
     middle = setup.best()["exact"] or setup.interval_s
     steps = np.linspace(-1, 1, POINTS)
-    return [float(t) for t in middle * 16.0 ** (np.sign(steps) * np.abs(steps) ** 1.5)]  # closer together around it
+    reach = max(16.0, 2 * setup.interval_s / middle, 2 * middle / setup.interval_s)
+    saved = setup.job.checkpoint
+    soonest_s = saved.persist_s - saved.stall_s  # sooner a checkpoint only waits for the one before
+    times = middle * reach ** (np.sign(steps) * np.abs(steps) ** 1.5)  # closer together around the middle
+    return sorted({float(t) for t in np.maximum(times, soonest_s)})
 
 
-def _maps(job: Job, gpus: int, runs: int, seed: int) -> tuple[GoodputMap, ...]:
+def _maps(job: Job, setup: Setup, runs: int, seed: int) -> tuple[GoodputMap, ...]:
     """Rates around the job's own against round intervals, at a third of its recovery time, at that, and thrice it."""
-    own_days, every_s = gpus / (job.rate_per_s * 86400.0), job.checkpoint.interval_s
+    own_days, best_s = setup.gpus / (job.rate_per_s * 86400.0), setup.best()["exact"]
+    every_s = math.sqrt(setup.interval_s * (best_s or setup.interval_s))
     nearest = min(range(len(ROUND_S)), key=lambda i: abs(math.log(ROUND_S[i] / every_s)))
     first = min(max(nearest - 3, 0), len(ROUND_S) - 7)
     days = [own_days * factor for factor in FACTORS]
     jobs = [scaled(job, recovery=factor) for factor in ((1 / 3, 1, 3) if recovery_s(job) else (1,))]
-    return tuple(goodput_map(each, gpus, days, ROUND_S[first : first + 7], runs, seed) for each in jobs)
+    return tuple(goodput_map(each, setup.gpus, days, ROUND_S[first : first + 7], runs, seed) for each in jobs)
 
 
 def _spare_counts(pool: Job) -> list[int]:
@@ -279,16 +281,10 @@ Variants = dict[str, Reliability]
 
 
 def _policies(
-    job: Job,
-    part: Reliability,
-    setup_of: Callable[[Reliability], Setup],
-    step: StepReport | None,
-    spares: int,
-    runs: int,
-    seed: int,
+    job: Job, subject: Subject, spares: int, runs: int, seed: int
 ) -> tuple[tuple[Policy, ...], tuple[str, ...]]:
     """Each way to save and each to go on, and those that cannot be."""
-    endless = long_run(job)
+    endless, part, step = long_run(job), subject.part, subject.step
     base = simulate(endless, runs, seed)
 
     def measured(name: str, group: str, other: Job) -> Policy:
@@ -303,7 +299,7 @@ def _policies(
     for group, variants in ways.items():
         for name, other in variants.items():
             try:
-                found.append(measured(name, group, setup_of(other).run()))
+                found.append(measured(name, group, subject.setup_of(other).run()))
             except (InputError, UnsupportedError) as error:
                 left_out.append(f"{name}: {error}")
     return tuple(found), tuple(left_out)

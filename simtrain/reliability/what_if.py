@@ -108,8 +108,8 @@ class IntervalCurve:
 
     Attributes:
         interval_s: (n,) rising; sampled: n estimates; closed_form: (n,), NaN where there is no formula.
-        best_s: interval by young, daly, exact and simulated (the best of those that were run); None: no such optimum.
-        near_best_s: from the shortest to the longest interval whose goodput cannot be told from the best (95 %, paired).
+        best_s: interval by young, daly, exact and simulated (the best of those run); None: no such optimum.
+        near_best_s: shortest and longest interval whose goodput cannot be told from the best (95 %, paired).
         recovery_can_fail: whether failures strike during recovery.
     """
 
@@ -369,8 +369,8 @@ def _repairs(job: Job) -> list[tuple[FailureClass, float]]:
 def nodes_away(job: Job) -> Floats:
     """(k,) chance of 0, 1, ... nodes in repair, at full failure rates and with any number of crews.
 
-    Events in repair are Poisson with mean rate * repair for any law of repair (Palm's theorem, M/G/infinity); an event's
-    nodes come back together.
+    Events in repair are Poisson with mean rate * repair for any law of repair (Palm's theorem, M/G/infinity); the nodes
+    of an event come back together.
 
     Raises:
         InputError: the Job has no fleet.

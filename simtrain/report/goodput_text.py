@@ -15,8 +15,18 @@ if TYPE_CHECKING:
     from simtrain.reliability.outlook import CurvePoint, Outlook
     from simtrain.reliability.replay import Replay
     from simtrain.reliability.solve import Solved
+    from simtrain.reliability.study import Study
 
-__all__ = ["case_table", "curve_table", "fit_table", "outlook_table", "replay_table"]
+KNOBS = {
+    "mtbf": "time between failures",
+    "recovery": "recovery time",
+    "interval": "checkpoint interval",
+    "checkpoint": "cost of a checkpoint",
+    "spares": "spare nodes",
+}
+"""Names of what a study halves and doubles."""
+
+__all__ = ["KNOBS", "case_table", "curve_table", "fit_table", "outlook_table", "replay_table", "what_if_table"]
 
 
 def case_table(solved: Solved) -> Table:
@@ -74,6 +84,24 @@ def _add_ledger(table: Table, ledger: Mapping[str, float]) -> None:
     for bucket, share in ledger.items():
         if share >= 5e-5:
             table.add_row(f"  {bucket.replace('_', ' ')}", *blanks, f"{share:.2%}")
+
+
+def what_if_table(study: Study) -> Table:
+    """The policies of a study, and what each knob moves."""
+    table = _table("what if", "goodput (95 % interval)", "change in points (95 % interval)")
+    for policy in study.policies:
+        table.add_row(
+            policy.name, _share(policy.goodput), "" if policy is study.policies[0] else _points(policy.change)
+        )
+    for bar in study.sensitivities:
+        for words, change in (("half", bar.half), ("twice", bar.twice)):
+            table.add_row(f"{words} the {KNOBS[bar.knob]}", "", _points(change))
+    return table
+
+
+def _points(estimate: Estimate) -> str:
+    low, high = estimate.interval()
+    return f"{estimate.value * 100:+.2f} ({low * 100:+.2f} to {high * 100:+.2f})"
 
 
 def curve_table(points: Sequence[CurvePoint]) -> Table:
