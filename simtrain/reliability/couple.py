@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from simtrain.errors import ScenarioError
 from simtrain.layout.parallel import plan_parallel
+from simtrain.reliability.alone import fleet_of
 from simtrain.reliability.blast import Blast, anywhere, blasts_of, hits
-from simtrain.reliability.classes import failure_classes, law_of, recovery_of
+from simtrain.reliability.classes import failure_classes, recovery_of
 from simtrain.reliability.headway import LONGEST
 from simtrain.reliability.job import FailureClass, Fleet, Job, Recovery
 from simtrain.reliability.memory_copies import holders
@@ -82,20 +83,7 @@ def _fleet(scenario: Scenario, part: Reliability) -> Fleet | None:
     per_replica = 1
     if spares.policy in ("shrink", "replica"):
         per_replica = _nodes_per_replica(scenario, spares.policy)
-    return Fleet(
-        nodes=scenario.cluster.nodes,
-        spares=spares.cold,
-        hot_spares=spares.hot,
-        swap_s=spares.swap,
-        repair=law_of(spares.repair),
-        crews=spares.crews,
-        repair_success=spares.repair_success,
-        failures_while_stopped=spares.failures_while_stopped,
-        policy=spares.policy,
-        nodes_per_replica=per_replica,
-        min_replicas=min(spares.min_replicas, scenario.cluster.nodes // per_replica),
-        reconfigure_s=spares.reconfigure,
-    )
+    return fleet_of(spares, scenario.cluster.nodes, per_replica)
 
 
 def _nodes_per_replica(scenario: Scenario, policy: str) -> int:

@@ -10,7 +10,7 @@ from simtrain.errors import ScenarioError
 from simtrain.model.counts import total_parameters
 from simtrain.quantities import parse_quantity
 from simtrain.reliability.job import Checkpoint, FailureClass, Recovery
-from simtrain.reliability.optimum import best_interval
+from simtrain.reliability.optimum import best_interval, fallback_rate
 from simtrain.reliability.slowdown import node_of, speed_with
 from simtrain.scenario.cluster import PcieTree
 from simtrain.scenario.model import Model
@@ -115,9 +115,7 @@ def checkpoint_of(
     """
     policy, durable_s = part.checkpoint, persist_s(part, step)
     stall_s = _stall_s(policy, part, step)
-    rate = sum(
-        c.rate_per_s * (1.0 - c.survives_memory if tier else 1.0) for c in classes if c.effect in ("stop", "hang")
-    )
+    rate = fallback_rate(classes, in_memory=tier is not None)
     work_s = step.scenario.workload.tokens / step.tokens_per_s
     interval_s = _interval(policy.interval, step.time_s, 1 / rate if rate else math.inf, stall_s)
     if policy.kind != "blocking" and policy.interval in RULES:
