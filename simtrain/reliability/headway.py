@@ -22,6 +22,6 @@ def headway(job: Job, goodput: float) -> str:
     if job.checkpoint.kind != "none":
         saved = f"checkpoints are {format_quantity(job.checkpoint.interval_s, 'time')} of work apart"
     return (
-        f"hardly any headway, {goodput:.2g} of the time is useful: what stops the job strikes every {often}, "
+        f"hardly any headway, {goodput:.2%} of the time is useful: what stops the job strikes every {often}, "
         f"recovery takes {format_quantity(job.recovery.mean_s, 'time')}, and {saved}"
     )
