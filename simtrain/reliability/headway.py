@@ -1,11 +1,18 @@
-"""Whether a run gets anywhere, in words."""
+"""How often a run is stopped, and whether it gets anywhere, in words."""
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from simtrain.quantities import format_quantity
 from simtrain.reliability.job import Job
+from simtrain.reliability.result import RunResult
 
-__all__ = ["LEAST", "LONGEST", "headway"]
+__all__ = ["LEAST", "LONGEST", "headway", "stops"]
+
+GOES_ON = ("slow", "degraded", "outage")
+"""Effects under which a job works on."""
 
 LONGEST = 20.0
 """Times the run without failures after which a run ends that was given no horizon."""
@@ -25,3 +32,10 @@ def headway(job: Job, goodput: float) -> str:
         f"hardly any headway, {goodput:.2%} of the time is useful: what stops the job strikes every {often}, "
         f"recovery takes {format_quantity(job.recovery.mean_s, 'time')}, and {saved}"
     )
+
+
+def stops(job: Job, result: RunResult) -> NDArray[np.int64]:
+    """(runs,) events that stopped a run or undid work of it, hardware that was only slow left out."""
+    counted = [c.effect not in GOES_ON for c in job.classes]
+    found: NDArray[np.int64] = result.failures[:, counted].sum(axis=1)
+    return found

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from simtrain.errors import ScenarioError
 from simtrain.reliability.couple import job_of
 from simtrain.reliability.engines import simulate
-from simtrain.reliability.headway import headway
+from simtrain.reliability.headway import headway, stops
 from simtrain.reliability.job import Job
 from simtrain.reliability.result import Event, RunResult
 from simtrain.scenario.scenario import Scenario
@@ -109,6 +109,11 @@ class RunReport:
     def failures(self) -> dict[str, float]:
         """Mean number of events in a run by class."""
         return dict(zip(self.result.classes, self.result.failures.mean(axis=0).tolist(), strict=True))
+
+    @property
+    def stops(self) -> NDArray[np.int64]:
+        """(runs,) events that stopped a run or undid work of it, hardware that was only slow left out."""
+        return stops(self.job, self.result)
 
     @property
     def completed(self) -> bool:

@@ -166,7 +166,7 @@ def _goodput(run: RunReport) -> str:
 
 
 def _failures_a_day(run: RunReport) -> float:
-    return float(run.result.failures.sum() / run.result.wall_s.sum() * _DAY_S)
+    return float(run.stops.sum() / run.result.wall_s.sum() * _DAY_S)
 
 
 def _strikes(run: RunReport) -> str:

@@ -182,6 +182,14 @@ def test_the_timeline_counts_no_work_that_is_lost_later(plain):
     assert (np.diff(line.useful_s) >= 0).all()
 
 
+def test_hardware_that_is_only_slow_does_not_count_as_a_failure(plain):
+    slow = "reliability.classes={flap: {owner: link, mtbf: 1 h, effect: degraded, factor: 0.5, duration: 9 s}}"
+    with_flaps, without = (run_of(with_(plain, "reliability=rtx4090-30-days", *more), runs=5) for more in ((slow,), ()))
+    assert with_flaps.failures["flap"] > 100 * with_flaps.stops.mean()
+    assert with_flaps.stops.mean() < 1.5 * without.stops.mean()
+    assert without.stops.tolist() == without.result.failures.sum(axis=1).tolist()
+
+
 def test_completion_dates(plain):
     run = run_of(with_(plain, "reliability=rtx4090-30-days"), runs=40)
     p5, p50, p95 = run.days_quantiles(0.05, 0.5, 0.95)
