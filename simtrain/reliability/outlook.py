@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -87,19 +86,28 @@ class Setup:
         mix, job, every_s = self.mix(), self.job, self.interval_s
         checkpoint = job.checkpoint
         if checkpoint.kind == "async":
-            goodput, _ = formula.async_goodput(
+            run = formula.asynchronous(
                 mix.mtbf_s,
+                job.work_s,
                 every_s,
                 checkpoint.stall_s,
                 checkpoint.persist_s,
                 mix.recovery_s,
                 persist_speed=checkpoint.persist_speed,
+                checkpoint_last=checkpoint.after_last_segment,
             )
-            strikes = job.work_s / goodput / (mix.mtbf_s + mix.recovery_s) * mix.strikes
-            return formula.Blocking(job.work_s, job.work_s / goodput, math.nan, strikes)
-        if checkpoint.kind != "blocking":
+        elif checkpoint.kind == "blocking":
+            run = formula.blocking(
+                mix.mtbf_s,
+                job.work_s,
+                every_s,
+                checkpoint.stall_s,
+                mix.recovery_s,
+                restarts=False,
+                checkpoint_last=checkpoint.after_last_segment,
+            )
+        else:
             return None
-        run = formula.blocking(mix.mtbf_s, job.work_s, every_s, checkpoint.stall_s, mix.recovery_s, restarts=False)
         return replace(run, expected_failures=run.expected_failures * mix.strikes)
 
     def approximations(self) -> tuple[str, ...]:
@@ -109,7 +117,7 @@ class Setup:
             "failures that are not exponential": any(c.law.kind != "exponential" for c in job.classes),
             "failures that do not stop the job": not all(map(_stops, job.classes)),
             "waiting for nodes": job.fleet is not None,
-            "the ends of a run with asynchronous checkpoints": job.checkpoint.kind == "async",
+            "notice before a stop": any(c.notice_s > 0 for c in job.classes),
             "recoveries that fail or vary": job.recovery.failure_probability > 0
             or (job.recovery.interruptible and any(law.kind != "fixed" for _, law in job.recovery.phases)),
         }
