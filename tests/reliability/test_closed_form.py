@@ -224,3 +224,30 @@ def test_a_ratio_is_that_of_the_means() -> None:
     above, below = np.array([1.0, 2.0, 3.0]), np.array([2.0, 2.0, 8.0])
     assert intervals.ratio(above, below).value == pytest.approx(0.5)
     assert intervals.ratio(below * 3, below).error == pytest.approx(0.0, abs=1e-12)
+
+
+@given(
+    replicas=st.integers(1, 6), size=st.integers(1, 4), more=st.integers(0, 5), share=st.floats(0.01, 0.5),
+    idle=st.booleans(),
+)  # fmt: skip
+def test_elastic_jobs_are_the_chain_on_nodes_down(replicas, size, more, share, idle) -> None:
+    """Balance of each state, solved as a linear system."""
+    nodes = replicas * size + more
+    running = [min(replicas, (nodes - down) // size) for down in range(nodes + 1)]
+    flows = np.zeros((nodes + 1, nodes + 1))
+    for down in range(nodes):
+        flows[down, down + 1] = (nodes - down if idle else size * running[down]) / (1 - share)
+        flows[down + 1, down] = (down + 1) / share
+    balance = (flows - np.diag(flows.sum(axis=1))).T
+    balance[0] = 1.0
+    chances = np.linalg.solve(balance, np.eye(nodes + 1)[0])
+    mean, full = availability.elastic(nodes, replicas, size, 1 - share, share, idle_fail=idle)
+    assert mean == pytest.approx(float(chances @ running) / replicas, abs=1e-9)
+    assert full == pytest.approx(float(chances[np.array(running) == replicas].sum()), abs=1e-9)
+    lost, _ = availability.elastic(nodes, replicas, size, 1 - share, share, idle_fail=idle, lost_work_s=0.1)
+    assert lost == pytest.approx(max(0.0, mean * (1 - 0.1 * replicas * size / (1 - share))))
+
+
+def test_one_replica_whose_idle_nodes_do_not_fail_is_a_spare_pool() -> None:
+    mean, full = availability.elastic(12, 1, 9, 50.0, 1.0, idle_fail=False)
+    assert mean == full == pytest.approx(1 - availability.erlang_b(4, 9 / 50))
