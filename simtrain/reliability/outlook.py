@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
+
 from simtrain.errors import InputError, UnsupportedError
 from simtrain.quantities import format_quantity
 from simtrain.reliability import availability, intervals
 from simtrain.reliability import closed_form as formula
 from simtrain.reliability.cases.jobs import MOST_FAILURES, affordable
-from simtrain.reliability.headway import headway
+from simtrain.reliability.headway import headway, stops
 from simtrain.reliability.job import FailureClass, Job
 from simtrain.reliability.many import simulate_many
 from simtrain.reliability.optimum import fallback_rate
@@ -102,19 +104,28 @@ class Setup:
         mix, job, every_s = self.mix(), self.job, self.interval_s
         checkpoint = job.checkpoint
         if checkpoint.kind == "async":
-            goodput, _ = formula.async_goodput(
+            run = formula.asynchronous(
                 mix.mtbf_s,
+                job.work_s,
                 every_s,
                 checkpoint.stall_s,
                 checkpoint.persist_s,
                 mix.recovery_s,
                 persist_speed=checkpoint.persist_speed,
+                checkpoint_last=checkpoint.after_last_segment,
             )
-            strikes = job.work_s / goodput / (mix.mtbf_s + mix.recovery_s) * mix.strikes
-            return formula.Blocking(job.work_s, job.work_s / goodput, math.nan, strikes)
-        if checkpoint.kind != "blocking":
+        elif checkpoint.kind == "blocking":
+            run = formula.blocking(
+                mix.mtbf_s,
+                job.work_s,
+                every_s,
+                checkpoint.stall_s,
+                mix.recovery_s,
+                restarts=False,
+                checkpoint_last=checkpoint.after_last_segment,
+            )
+        else:
             return None
-        run = formula.blocking(mix.mtbf_s, job.work_s, every_s, checkpoint.stall_s, mix.recovery_s, restarts=False)
         return replace(run, expected_failures=run.expected_failures * mix.strikes)
 
     def approximations(self) -> tuple[str, ...]:
@@ -127,7 +138,7 @@ class Setup:
             "recoveries of some classes that failures can strike while they cannot strike others": any(
                 c.recovery is not None and c.recovery.interruptible != job.recovery.interruptible for c in job.classes
             ),
-            "the ends of a run with asynchronous checkpoints": job.checkpoint.kind == "async",
+            "notice before a stop": any(c.notice_s > 0 for c in job.classes),
             "an end before all work is done": (run := self.closed_form()) is not None
             and run.mean_wall_s > job.horizon_s,
             "recoveries that fail or vary": job.recovery.failure_probability > 0
@@ -264,7 +275,7 @@ def look(
         pilot = {"goodput": intervals.ratio(result.useful_s, result.wall_s)}
         result = simulate_many(job, enough_runs(pilot), seed, engine, result)
     goodput = intervals.ratio(result.useful_s, result.wall_s)
-    wall, failures = intervals.mean(result.wall_s), intervals.mean(result.failures.sum(axis=1))
+    wall, failures = intervals.mean(result.wall_s), intervals.mean(stops(job, result).astype(np.float64))
     completed = float(result.completed.mean())
     return Outlook(setup, setup.best(), closed, result.engine, goodput, wall, failures, result.shares(), completed)
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.jit import jit_in_place
+from simtrain.reliability.closed_form import ROUNDING
 from simtrain.reliability.pack import (
     AFTER,
     BLOCKS,
@@ -48,9 +49,6 @@ PLANNED = BUCKETS.index("planned")
 
 RUN, DETECT, WAIT, RECOVER, DONE = range(5)
 """Modes: at work; noticing a failure with too few nodes; waiting for nodes; in phases of a recovery; at the end."""
-
-ROUNDING = 1e-6
-"""A last segment is this share longer rather than followed by what rounding has left."""
 
 # numbers of a run
 (

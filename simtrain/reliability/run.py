@@ -188,9 +188,10 @@ def run_of(step: StepReport, seed: int | None = None, runs: int | None = None) -
     count = runs if runs is not None else part.runs if part else 1
     result = simulate(job, count, scenario.seed if seed is None else seed, scenario.engine, events=1)
     if result.goodput == 0.0:
-        often, between = 1.0 / job.rate_per_s, job.checkpoint.interval_s
+        rate, between = job.rate_per_s, job.checkpoint.interval_s
+        stops = f"a failure each {1.0 / rate:.3g} s" if rate else "what happens to it"
         raise ScenarioError(
-            f"reliability: no work outlives a failure each {often:.3g} s; allowed: a shorter checkpoint.interval "
+            f"reliability: no work outlives {stops}; allowed: a shorter checkpoint.interval "
             f"(it is {between:.3g} s) or recovery (it is {job.recovery.mean_s:.3g} s)"
         )
     hot, cold = (part.spares.hot, part.spares.cold) if part and part.spares else (0, 0)
