@@ -106,8 +106,7 @@ def hits(cluster: Cluster, topology: Topology, owner: str, span: int, spares: in
     """
     nodes = topology.nodes + spares
     if owner in SWITCHES:
-        whole = build(cluster.model_copy(update={"nodes": nodes})) if spares else topology
-        switches = _of_switches(whole)
+        switches = _of_switches(_grown(cluster, spares) if spares else topology)
         if owner not in switches:
             raise ScenarioError(
                 f"{where}.owner = {owner!r}, but the cluster has no {SWITCHES[owner]}; "
@@ -123,6 +122,15 @@ def hits(cluster: Cluster, topology: Topology, owner: str, span: int, spares: in
         raise ScenarioError(f"{where}.owner = {owner!r}, but the nodes of the cluster have no network ports")
     parts = {"node": 1, "nic": ports, "link": ports}.get(owner, topology.gpus_per_node)
     return [Hit(one, one, parts) for one in (frozenset((node,)) for node in range(nodes))]
+
+
+def _grown(cluster: Cluster, spares: int) -> Topology:
+    try:
+        return build(cluster.model_copy(update={"nodes": cluster.nodes + spares}))
+    except ScenarioError as error:
+        raise ScenarioError(
+            f"reliability.spares.hot = {spares} more nodes find no room on the fabric: {error}"
+        ) from None
 
 
 def _of_switches(topology: Topology) -> dict[str, list[Hit]]:

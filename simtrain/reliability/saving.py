@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from simtrain.costs.memory import adam_bytes, element_bytes
 from simtrain.errors import ScenarioError
 from simtrain.model.counts import total_parameters
-from simtrain.quantities import parse_quantity
+from simtrain.quantities import format_quantity, parse_quantity
 from simtrain.reliability.job import Checkpoint, FailureClass, Recovery
 from simtrain.reliability.optimum import best_interval, fallback_rate
 from simtrain.reliability.slowdown import node_of, speed_with
@@ -112,6 +112,9 @@ def checkpoint_of(
     """The policy as the engines run it; ``recovery`` is that from the ``tier``.
 
     A tier whose interval by rule is no shorter than that of durable checkpoints is left out.
+
+    Raises:
+        ScenarioError: one on local disks that is asked for less often than durable checkpoints are made.
     """
     policy, durable_s = part.checkpoint, persist_s(part, step)
     stall_s = _stall_s(policy, part, step)
@@ -124,6 +127,12 @@ def checkpoint_of(
     memory_s = _tier_interval(tier, classes, step) if tier else step.time_s
     if tier and tier.interval in RULES and memory_s >= interval_s:
         return checkpoint_of(part, step, classes, None, None)  # by rule, durable ones alone cost less
+    if policy.local and tier and interval_s < min(memory_s, work_s):
+        raise ScenarioError(
+            f"reliability.checkpoint.local.interval = {tier.interval!r} is longer than the "
+            f"{format_quantity(interval_s, 'time')} between durable checkpoints, beside which it saves nothing; "
+            "allowed: a shorter one, a longer reliability.checkpoint.interval, or no local"
+        )
     return Checkpoint(
         kind="tiered" if policy.local and tier else policy.kind,
         interval_s=interval_s,

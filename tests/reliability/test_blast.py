@@ -117,6 +117,11 @@ def test_a_cluster_without_spines_says_what_it_has():
         hits(lonely, build(lonely), "leaf_switch", 1, 0, "x")
 
 
+def test_hot_spares_that_no_leaf_has_room_for_are_named():
+    with pytest.raises(st.ScenarioError, match=r"spares\.hot = 9000 more nodes find no room .* use fewer nodes"):
+        taken("rails", "leaf_switch", spares=9000)
+
+
 @given(some.integers(1, 40), some.integers(1, 6), some.sampled_from(["neighbour", "spread"]))
 def test_every_copy_is_on_a_node_of_its_own_and_every_node_holds_equally_many(nodes, copies, placement):
     held = holders(nodes, copies, placement)

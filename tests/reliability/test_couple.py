@@ -339,6 +339,12 @@ def test_local_disks_beside_a_blocking_checkpoint_are_durable_when_it_ends(plain
     assert job_of(with_(plain, text, policy)).checkpoint.kind == "tiered"
 
 
+def test_local_disks_less_often_than_durable_checkpoints_are_refused(plain):
+    text = "reliability={mtbf_per_gpu: 30 days, checkpoint: {interval: 5 min, local: {interval: 10 min}}}"
+    with pytest.raises(st.ScenarioError, match=r"local\.interval = '10 min' is longer than the 5 min between"):
+        job_of(with_(plain, text))
+
+
 def test_local_disks_lose_less_work_where_processes_die(plain):
     text = "reliability={classes: {software: {owner: job, mtbf: 2 h}}, checkpoint: {interval: 1 h%s}}"
     plainly, locally = (run_of(with_(plain, text % more), runs=20) for more in ("", ", local: {interval: 5 min}"))
