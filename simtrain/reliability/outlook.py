@@ -180,15 +180,15 @@ class Outlook:
         job, found = self.setup.job, []
         goodput = self.goodput.value if self.goodput else self.closed_form.goodput if self.closed_form else 1.0
         if goodput < LITTLE:
-            mix, best_s = self.setup.mix(), self.best_s.get("exact")
-            saved = f"checkpoints every {_time(self.setup.interval_s)}"
-            if job.checkpoint.kind == "none":
-                saved = "there are no checkpoints"
-            elif best_s:
-                saved += f", best would be every {_time(best_s)}"
+            mix, best_s, saved = self.setup.mix(), self.best_s.get("exact"), "no checkpoints"
+            if job.checkpoint.kind != "none":
+                saved = f"checkpoints every {_time(self.setup.interval_s)}"
+                saved += f" (best {_time(best_s)})" if best_s else ""
+            spent = max(self.ledger, key=lambda bucket: self.ledger[bucket], default="")
+            most = f"; {self.ledger[spent]:.0%} of the time is {spent.replace('_', ' ')}" if spent else ""
             found.append(
-                f"hardly any work outlives a failure each {_time(mix.mtbf_s)}: {saved}; recovery takes "
-                f"{_time(mix.mean_recovery_s)}"
+                f"hardly any work outlives a failure each {_time(mix.mtbf_s)}: {saved}, recovery in "
+                f"{_time(mix.mean_recovery_s)}{most}"
             )
         if self.completed is not None and self.completed < 1:
             found.append(
@@ -273,7 +273,15 @@ def look(
 
 
 def curve_intervals(setup: Setup) -> tuple[float, ...]:
-    """Intervals around the best one (around the setup's own where checkpoints are free), at most all of the work."""
+    """Intervals around the best one (around the setup's own where checkpoints are free), at most all of the work.
+
+    Raises:
+        InputError: there are no checkpoints.
+    """
+    if setup.job.checkpoint.kind == "none":
+        raise InputError(
+            "checkpoint.kind = 'none' has no interval to vary; allowed with --curve: blocking, async, tiered"
+        )
     middle = setup.best()["exact"] or setup.interval_s
     return tuple(sorted({min(middle * factor, setup.job.work_s) for factor in CURVE_FACTORS}))
 
