@@ -46,6 +46,8 @@ def look(
         points = sweep_intervals(setup, intervals_s, engine, runs, seed, lambda share: advance(amount=share))
     for what in setup.approximations() if found.closed_form else ():
         say(f"simtrain: note: the formula leaves out {what}")
+    if subject.step is None and subject.part.recovery.warmup_steps:
+        say("simtrain: note: without a model, reading its checkpoint and steps of warm-up take no time")
     for what in found.warnings():
         say(f"simtrain: note: {what}")
     if json:

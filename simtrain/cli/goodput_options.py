@@ -10,7 +10,6 @@ import typer
 
 from simtrain.cli.options import output_file
 from simtrain.errors import InputError, QuantityError
-from simtrain.quantities import parse_quantity
 
 __all__ = ["Asked", "Question", "question", "refuse_what_is_moot", "seconds"]
 
@@ -159,6 +158,8 @@ def seconds(option: str, text: str, *, above_zero: bool = False) -> float:
     Raises:
         InputError: no time, or 0 where it must not be.
     """
+    from simtrain.quantities import parse_quantity
+
     try:
         value = parse_quantity(text, "time")
     except QuantityError as error:

@@ -101,6 +101,8 @@ def _check_replicas(asked: Asked) -> None:
 
 
 def _runs(part: Reliability) -> int | None:
+    if part.runs < 2:
+        raise InputError("runs = 1 gives no interval of confidence; allowed here: 2 or more")
     return part.runs if "runs" in part.model_fields_set else None
 
 

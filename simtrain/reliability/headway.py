@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,16 +22,21 @@ LEAST = 1.0 / LONGEST
 """Goodput below which a run makes no headway: it would not be done by then."""
 
 
-def headway(job: Job, goodput: float) -> str:
-    """Why so little of the time is useful, in one sentence; empty where a run gets on."""
+def headway(job: Job, goodput: float, ledger: Mapping[str, float]) -> str:
+    """Why so little of the time is useful, in one sentence; empty where a run gets on.
+
+    ``ledger`` has the shares of wall time by bucket, and nothing where nothing was run.
+    """
     if goodput >= LEAST:
         return ""
     often = format_quantity(1.0 / job.rate_per_s, "time") if job.rate_per_s else "never"
     saved = "nothing is saved"
     if job.checkpoint.kind != "none":
         saved = f"checkpoints are {format_quantity(job.checkpoint.interval_s, 'time')} of work apart"
+    most = max(ledger, key=lambda bucket: ledger[bucket], default="")
+    spent = f" ({ledger[most]:.0%} is {most.replace('_', ' ')})" if most else ""
     return (
-        f"hardly any headway, {goodput:.2%} of the time is useful: what stops the job strikes every {often}, "
+        f"hardly any headway, {goodput:.2%} of the time is useful{spent}: what stops the job strikes every {often}, "
         f"recovery takes {format_quantity(job.recovery.mean_s, 'time')}, and {saved}"
     )
 

@@ -194,7 +194,7 @@ class Outlook:
         """What to know before the figures are believed."""
         job = self.setup.job
         goodput = self.goodput.value if self.goodput else self.closed_form.goodput if self.closed_form else 1.0
-        said, best_s = headway(self.setup.run(), goodput), self.best_s.get("exact")
+        said, best_s = headway(self.setup.run(), goodput, self.ledger), self.best_s.get("exact")
         if said and best_s and job.checkpoint.kind != "none":
             said += f"; best would be {_time(best_s)}"
         found = [said] if said else []
@@ -281,7 +281,15 @@ def look(
 
 
 def curve_intervals(setup: Setup) -> tuple[float, ...]:
-    """Intervals around the best one (around the setup's own where checkpoints are free), at most all of the work."""
+    """Intervals around the best one (around the setup's own where checkpoints are free), at most all of the work.
+
+    Raises:
+        InputError: there are no checkpoints.
+    """
+    if setup.job.checkpoint.kind == "none":
+        raise InputError(
+            "checkpoint.kind = 'none' has no interval to vary; allowed with --curve: blocking, async, tiered"
+        )
     middle = setup.best()["exact"] or setup.interval_s
     return tuple(sorted({min(middle * factor, setup.job.work_s) for factor in CURVE_FACTORS}))
 

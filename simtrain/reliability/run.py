@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.errors import ScenarioError
+from simtrain.reliability.cases.jobs import MOST_FAILURES
 from simtrain.reliability.couple import job_of
 from simtrain.reliability.engines import simulate
 from simtrain.reliability.headway import headway, stops
@@ -123,7 +124,7 @@ class RunReport:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What to know before the figures are believed: that a run makes hardly any headway."""
-        said = headway(self.job, self.goodput)
+        said = headway(self.job, self.goodput, self.ledger)
         return (said,) if said else ()
 
     def days_quantiles(self, *shares: float) -> tuple[float | None, ...]:
@@ -185,6 +186,12 @@ def run_of(step: StepReport, seed: int | None = None, runs: int | None = None) -
     """As :func:`simulate_run`, from a step that is there already."""
     scenario, job = step.scenario, job_of(step)
     part = scenario.reliability
+    most = job.rate_per_s * job.horizon_s
+    if most > MOST_FAILURES:
+        raise ScenarioError(
+            f"reliability: a failure each {1 / job.rate_per_s:.3g} s makes up to {most:.2g} in one run, and up to "
+            f"{MOST_FAILURES:.0e} are simulated; allowed: a longer mtbf, or a shorter reliability.horizon"
+        )
     count = runs if runs is not None else part.runs if part else 1
     result = simulate(job, count, scenario.seed if seed is None else seed, scenario.engine, events=1)
     if result.goodput == 0.0:

@@ -53,7 +53,7 @@ def outlook_table(outlook: Outlook) -> Table:
     if outlook.goodput:
         spare = fleet.spares + fleet.hot_spares if fleet else 0
         spares = f", {spare:,} spare node{'' if spare == 1 else 's'}" if fleet else ""
-        table.add_column(f"{outlook.engine}, {outlook.goodput.runs} runs{spares} (95 % interval)", justify="right")
+        table.add_column(f"{outlook.engine}, {outlook.goodput.runs:,} runs{spares} (95 % interval)", justify="right")
     for name, formula, sampled in (
         ("goodput", closed and f"{closed.goodput:.2%}", _share(outlook.goodput)),
         ("wall time", closed and _time(closed.mean_wall_s), _estimate(outlook.wall)),

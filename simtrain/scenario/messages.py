@@ -134,7 +134,8 @@ def _show(value: Any) -> str:
 
 def _or_name(keys: Keys, schema: type[Part]) -> str:
     part = _named_part(keys, schema)
-    return f", or the name of a {part}" if part else ""
+    none = "; null: nothing fails" if part == "preset" else ""
+    return f", or the name of a {part}{none}" if part else ""
 
 
 def _named_part(keys: Keys, schema: type[Part]) -> str:

@@ -157,6 +157,8 @@ WRONG = {
     "steps without a step": (("h100", "--interval", "100 steps"), ["checkpoint.interval = '100 steps'", "give a time"]),
     "shrink without replicas": (("h100", "--set", "spares.policy=shrink"), ["spares.policy = 'shrink'", "--replicas"]),
     "key of a class": (("h100", "--set", "classes.gpu.mtbff=3 d"), ["--set: classes.gpu.mtbff", "did you mean 'mtbf'"]),
+    "curve of nothing": (("h100", "--curve", "--set", "checkpoint.kind=none"), ["no interval to vary"]),
+    "one run": (("h100", "--set", "runs=1"), ["runs = 1", "2 or more"]),
     "shares": (("h100", "--set", "mtbf_per_gpu=3 days"), ["--set: cannot be: mtbf_per_gpu needs classes with a share"]),
 }
 
