@@ -170,7 +170,7 @@ Written by `make figures` from the schema (`simtrain schema`); do not edit. A bl
 
 _SECTIONS = (
     *("Scenario", "Workload", "ExpertRouting", "Layout", "Money", "Reliability", "Failures", "RecoverySteps"),
-    *("CheckpointPolicy", "Storage", "Spares", "TimeLaw", "Cluster", "CollectiveSoftware"),
+    *("CheckpointPolicy", "LocalDisk", "Storage", "Spares", "TimeLaw", "Cluster", "CollectiveSoftware"),
     *("Contention", "HeldSms", "SingleSwitch", "FatTree", "Dragonfly", "Torus", "Node"),
     *("SwitchedLinks", "MeshLinks", "PcieTree", "Link", "Device", "KernelTable", "KernelEfficiency"),
     *("Model", "GroupedQueryAttention", "LatentAttention", "MixtureOfExperts"),

@@ -86,16 +86,35 @@ def binomial(n: int, share: float) -> Floats:
 
 
 def elastic(
-    nodes: int, data_parallel: int, nodes_per_replica: int, mtbf_s: float, mttr_s: float
+    nodes: int,
+    data_parallel: int,
+    nodes_per_replica: int,
+    mtbf_s: float,
+    mttr_s: float,
+    *,
+    idle_fail: bool = True,
+    lost_work_s: float = 0.0,
 ) -> tuple[float, float]:
     """Mean throughput relative to full width, and the share of time at full width, of a job that shrinks.
 
-    Σ_j Binom(j; n, MTTR/(MTBF + MTTR)) · min(dp, floor((n − j)/g)) / dp: all nodes age at all times, any g healthy
-    ones form a replica, changing the width is free.
+    With j of n nodes down, r(j) = min(dp, floor((n − j)/g)) replicas run: any g healthy nodes form one, and changing
+    the width is free.  The number down is Binom(n, MTTR/(MTBF + MTTR)) where all nodes age at all times; where only
+    those in a replica do, it is birth and death with failures at g·r(j)/MTBF and (exponential) repairs at j/MTTR.
+    Either way the throughput Σ_j P(j)·r(j)/dp loses ``lost_work_s`` seconds of work at full width with each failure
+    of a node at work, of which there are g·Σ_j P(j)·r(j)/MTBF a second; less than nothing is nothing.
     """
-    down = binomial(nodes, mttr_s / (mtbf_s + mttr_s))
     replicas = np.minimum(data_parallel, (nodes - np.arange(nodes + 1)) // nodes_per_replica)
-    return float(down @ replicas) / data_parallel, float(down[replicas == data_parallel].sum())
+    if idle_fail:
+        down = binomial(nodes, mttr_s / (mtbf_s + mttr_s))
+    else:
+        births = nodes_per_replica * replicas[:-1] / mtbf_s
+        with np.errstate(divide="ignore"):
+            logs = np.concatenate(([0.0], np.cumsum(np.log(births * mttr_s / np.arange(1, nodes + 1)))))
+        down = np.exp(logs - logs.max())
+        down /= down.sum()
+    running = float(down @ replicas)
+    kept = running / data_parallel - nodes_per_replica * running / mtbf_s * lost_work_s
+    return max(0.0, kept), float(down[replicas == data_parallel].sum())
 
 
 def renewal_function(time_s: float, shape: float, scale_s: float) -> tuple[float, float]:

@@ -19,6 +19,7 @@ __all__ = [
     "Blocking",
     "FailureMix",
     "async_goodput",
+    "asynchronous",
     "blocking",
     "daly_segment_s",
     "ettr",
@@ -32,7 +33,10 @@ __all__ = [
     "young_segment_s",
 ]
 
+ROUNDING = 1e-6
+"""A last segment below this share of a whole one is what rounding has left, and part of the one before it."""
 _MOST_TERMS = 100_000_000
+_MOST_SEGMENTS = 1_000_000
 _LEAST = 1e-100
 """Chance below which something counts as never happening."""
 
@@ -41,7 +45,7 @@ def segments_of(work_s: float, segment_work_s: float) -> tuple[int, float]:
     """Whole segments in ``work_s`` and the work left for a shorter last one (0 where it divides)."""
     whole = math.floor(work_s / segment_work_s * (1 + 1e-12))
     rest = work_s - whole * segment_work_s
-    return whole, rest if rest > 1e-9 * segment_work_s else 0.0
+    return whole, rest if not whole or rest > ROUNDING * segment_work_s else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,7 @@ def blocking(
         UnsupportedError: a segment is never done.
     """
     whole, rest = segments_of(work_s, segment_work_s)
-    lengths = [(whole, segment_work_s + checkpoint_s)] + ([(1, rest + checkpoint_s)] if rest else [])
+    lengths = [(n, work + checkpoint_s) for n, work in ((whole, segment_work_s), (1, rest)) if n and work]
     if not checkpoint_last:
         count, last = lengths.pop()
         lengths += [(count - 1, last), (1, last - checkpoint_s)]
@@ -146,10 +150,12 @@ def optimal_segment_s(mtbf_s: float, checkpoint_s: float) -> float | None:
     """Segment with the least expected wall time: M·(1 + W0(−e^(−1 − C/M))), W0 the Lambert W function.
 
     Exact whether or not recovery is immune, and independent of R (set the derivative of (e^(L/M) − 1)/tau to 0).
-    None for a free checkpoint: the shorter the better.
+    None for a free checkpoint: the shorter the better. Infinite where nothing fails.
     """
     if checkpoint_s == 0:
         return None
+    if math.isinf(mtbf_s):
+        return math.inf
     return mtbf_s * _one_plus_w0(checkpoint_s / mtbf_s)
 
 
@@ -197,24 +203,95 @@ def ettr(failures_per_s: float, recovery_s: float, segment_work_s: float, checkp
 
 
 def async_goodput(
-    mtbf_s: float, segment_work_s: float, stall_s: float, persist_s: float, recovery_s: float
+    mtbf_s: float,
+    segment_work_s: float,
+    stall_s: float,
+    persist_s: float,
+    recovery_s: float,
+    *,
+    persist_speed: float = 1.0,
 ) -> tuple[float, float]:
     """Long-run goodput of asynchronous checkpoints, and work and stall lost per failure in seconds.
 
-    A segment stalls for Cb and is durable P after that; recovery is immune. Saved segments per failure are
-    s = e^(−P/M) / (e^((tau + Cb)/M) − 1), goodput is s·tau / (M + R), lost per failure M − s·tau.
+    A segment stalls for Cb and is durable P after that, and training runs at speed v until then; recovery is immune.
+    The first segment after a recovery takes L = tau + Cb, those after it L' = max(L + (1 − v)·min(P, tau/v), P), as
+    the next snapshot waits for the one before.  A failure comes after an exponential time, so that segment k is
+    durable with the chance e^(−(L + (k − 1)·L' + P)/M), and saved segments per failure are
+    s = e^(−(L − L' + P)/M) / (e^(L'/M) − 1); goodput is s·tau / (M + R), lost per failure M − s·tau. Without failures
+    goodput is tau / L'.
 
     Raises:
-        UnsupportedError: P > tau + Cb, where the next snapshot would have to wait.
+        UnsupportedError: a segment is never done.
     """
-    length = segment_work_s + stall_s
-    if persist_s > length:
-        raise UnsupportedError(
-            f"persist_delay_s = {persist_s:g} is longer than segment and stall ({length:g} s), so that snapshots wait "
-            "for one another: there is no closed form; allowed: --engine des or compiled, where they support it"
-        )
-    saved = math.exp(-persist_s / mtbf_s) / expected_failures(length, mtbf_s) * segment_work_s
+    first = segment_work_s + stall_s
+    slowed = min(persist_s, segment_work_s / persist_speed) * (1 - persist_speed)
+    length = max(first + slowed, persist_s)
+    if math.isinf(mtbf_s):
+        return segment_work_s / length, math.inf
+    saved = math.exp((length - first - persist_s) / mtbf_s) / expected_failures(length, mtbf_s) * segment_work_s
     return saved / (mtbf_s + recovery_s), mtbf_s - saved
+
+
+def asynchronous(
+    mtbf_s: float,
+    work_s: float,
+    segment_work_s: float,
+    stall_s: float,
+    persist_s: float,
+    recovery_s: float,
+    *,
+    persist_speed: float = 1.0,
+    checkpoint_last: bool = True,
+) -> Blocking:
+    """Run of segments with asynchronous checkpoints, as :func:`async_goodput` has them, to the end of the last stall.
+
+    With m segments ahead after a recovery, the k-th is durable at t_k = L + (k − 1)·L' + P and all is done at T_m, the
+    last persist not being awaited. The failure that comes first leaves m − k of them with the chance p_k that it
+    falls between t_k and the earlier of t_(k+1) and T_m, so that expected failures are
+    F_m = (1 − e^(−T_m/M) + Σ_{k≥1} p_k·F_(m−k)) / (1 − p_0), and the wall time (M + R)·F_m. Beyond a million segments
+    the ends do not show and the long run stands for it. The standard deviation is NaN.
+
+    Raises:
+        UnsupportedError: a segment is never done.
+    """
+    whole, rest = segments_of(work_s, segment_work_s)
+    count, last_s = whole + (rest > 0), rest or segment_work_s
+    slow = 1 - persist_speed
+    length = max(segment_work_s + stall_s + slow * min(persist_s, segment_work_s / persist_speed), persist_s)
+    first, fresh = segment_work_s + stall_s, last_s + (stall_s if checkpoint_last else 0.0)
+    end = fresh + slow * min(persist_s, last_s / persist_speed)
+    if checkpoint_last:
+        end = max(end, persist_s)
+    if math.isinf(mtbf_s):
+        wall_s = first + (count - 2) * length + end if count > 1 else fresh
+        return Blocking(work_s, wall_s, math.nan, 0.0)
+    if count > _MOST_SEGMENTS:
+        goodput, _ = async_goodput(mtbf_s, segment_work_s, stall_s, persist_s, recovery_s, persist_speed=persist_speed)
+        return Blocking(work_s, work_s / goodput, math.nan, work_s / goodput / (mtbf_s + recovery_s))
+    expected_failures(fresh if count == 1 else max(fresh, first + persist_s), mtbf_s)  # or this never ends
+    failures = _async_failures(count, *(x / mtbf_s for x in (first, length, persist_s, fresh, end)))
+    return Blocking(work_s, (mtbf_s + recovery_s) * failures, math.nan, failures)
+
+
+def _async_failures(count: int, first: float, length: float, persist: float, fresh: float, end: float) -> float:
+    """F of :func:`asynchronous`, times in units of M.
+
+    All of the sum over k but its end is what it was for m − 1, times e^(−L'), and one term more: O(count).
+    """
+    failures = [0.0, expected_failures(fresh, 1.0)]
+    saves, shrinks, far = math.exp(-first - persist) * -math.expm1(-length), math.exp(-length), 0.0
+    for m in range(2, count + 1):
+        done = first + (m - 2) * length + end
+        if m > 3:
+            far = saves * failures[m - 1] + shrinks * far
+        total = far - math.expm1(-done)
+        for k in range(max(1, m - 2), m):
+            durable = first + (k - 1) * length + persist
+            until = min(durable + length, done) if k < m - 1 else done
+            if until > durable:
+                total += math.exp(-durable) * -math.expm1(durable - until) * failures[m - k]
+        failures.append(total * (1 + expected_failures(min(first + persist, done), 1.0)))
+    return failures[count]
 
 
 def two_tier_wall_s(
@@ -228,7 +305,7 @@ def two_tier_wall_s(
 
     E_i from micro segment i to the end of the macro, with s_i = e^(−L_i/M), p the share recovered from memory:
     E_i = (1 − s_i)·M + (1 − s_i)·(p·(R1 + E_i) + (1 − p)·(R2 + E_0)) + s_i·E_(i+1), E_m = 0; recovery is immune.
-    ``micro_segments_s`` are the L_i, each with the checkpoints that end it.
+    ``micro_segments_s`` are the L_i, each with the checkpoints that end it; ``mtbf_s`` is finite.
 
     Raises:
         UnsupportedError: a macro segment is never done.
@@ -301,6 +378,8 @@ def failure_mix(rates_per_s: Sequence[float], recoveries_s: Sequence[float], *, 
         UnsupportedError: a recovery is never done.
     """
     rate = math.fsum(rates_per_s)
+    if rate == 0:
+        return FailureMix(math.inf, (0.0,) * len(rates_per_s), 0.0, 0.0, 1.0)
     shares = tuple(r / rate for r in rates_per_s)
     mean = math.fsum(s * r for s, r in zip(shares, recoveries_s, strict=True))
     if not restarts:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from simtrain.errors import SimtrainError
 from simtrain.jit import jit_in_place
 from simtrain.reliability.draws import burst, gap, service
-from simtrain.reliability.job import Job
-from simtrain.reliability.machine import begin, found, happen, returned, slow_ends
-from simtrain.reliability.pack import BURST, BURST_EVENTS, COMPONENTS, HORIZON, SINGLE, SYSTEM, Model
+from simtrain.reliability.job import FailureClass, Job
+from simtrain.reliability.machine import announced, begin, found, happen, returned, slow_ends
+from simtrain.reliability.pack import BURST, BURST_EVENTS, COMPONENTS, HORIZON, NOTICE, SINGLE, SYSTEM, Model
 from simtrain.reliability.progress import (
     DONE,
     FOUND_AT,
@@ -36,7 +36,8 @@ Ints = NDArray[np.int64]
 _PENDING = 1024
 """Room for what is pending at once beyond nodes and bursts."""
 _BACK = -1.0
-"""Code of a node that comes back, where others hold a class."""
+"""Code of a node that comes back; others hold a class that strikes again in a burst, or, for an event that has been
+announced, one as many further on as there are classes."""
 
 
 class Runner:
@@ -46,13 +47,14 @@ class Runner:
         classes, fleet = len(model.classes), job.fleet
         one_by_one = [0 if c.law.kind == "exponential" or c.components == 1 else c.components for c in job.classes]
         bursts = sum(c.burst_events for c in job.classes)
+        known = sum(map(_known_ahead, job.classes))
         nodes = 2 * (fleet.nodes + fleet.spares + fleet.hot_spares) if fleet else 0
         self._model = model
         self._arrays = (
             np.zeros(classes),
             np.zeros(classes),
             np.zeros((2, classes + 1), dtype=np.int64),
-            np.zeros((_PENDING + nodes + 64 * bursts, 3)),
+            np.zeros((_PENDING + nodes + 64 * bursts + known, 4)),
             np.zeros((sum(one_by_one), 2)),
             np.concatenate([[0], np.cumsum(one_by_one)]).astype(np.int64),
             np.zeros(sum(one_by_one), dtype=np.int64),
@@ -66,7 +68,14 @@ class Runner:
             SimtrainError: more was pending at once than there is room for.
         """
         if not _run(self._model, state, *self._arrays, replicate):
-            raise SimtrainError("more events of bursts are pending at once than there is room for")
+            raise SimtrainError("more events of bursts, or announced ones, are pending at once than there is room for")
+
+
+def _known_ahead(c: FailureClass) -> int:
+    """Room for events that have been announced and have yet to come: four times as many as there are on average."""
+    if not c.notice_s or c.law.kind == "instants":
+        return len(c.law.table)
+    return int(4 * c.notice_s * c.rate_per_s)
 
 
 @jit_in_place
@@ -77,7 +86,8 @@ def _run(
     """Run one replicate; False where the heap was full.
 
     Shapes: ``next_s``, ``who`` (c,) next event of a class and who fails; ``drawn`` (2, c) times and events so far;
-    ``heap`` (n, 3) time, code, position of what is pending, its length in ``drawn[0, c]``; ``parts`` (p, 2) time and
+    ``heap`` (n, 4) time, number, code, position of what is pending, at equal times in the order in which it came;
+    ``drawn[:, c]`` are its length and how much came so far; ``parts`` (p, 2) time and
     number of the parts of classes drawn one by one, each class a heap from ``first[c]`` on; ``lives`` (p,) draws of a
     part; ``crews`` (k,) when each is free, none: any number.
     """
@@ -99,27 +109,34 @@ def _run(
         if drawn[0, classes] and heap[0, 0] < now:
             now, what = heap[0, 0], -3
         for c in range(classes):
-            if next_s[c] < now:
-                now, what = next_s[c], c
+            known = max(0.0, next_s[c] - m.classes[c, NOTICE])
+            if known < now:
+                now, what = known, c
         if now >= horizon:
             advance(m, st, horizon)
             break
         if what >= 0:
-            position = who[what]
-            _next(m, st, what, now, next_s, who, drawn, parts, first, lives)
-            _event(m, st, what, now, position, drawn, heap, crews, True)
+            strike, position = next_s[what], who[what]
+            _next(m, st, what, strike, next_s, who, drawn, parts, first, lives)
+            if m.classes[what, NOTICE] > 0.0:
+                announced(m, st, what, now, strike, position)
+                _push(heap, drawn, strike, float(what + classes), position)
+            else:
+                _event(m, st, what, now, position, drawn, heap, crews, True)
         elif what == -1:
             due(m, st)
         elif what == -2:
             found(m, st)
         elif what == -3:
-            code, position = heap[0, 1], heap[0, 2]
+            code, position = heap[0, 2], heap[0, 3]
             drawn[0, classes] -= 1
             _sink(heap, 0, drawn[0, classes])
             if code == _BACK:
                 returned(m, st, now)
-            else:
+            elif code < classes:
                 _event(m, st, int(code), now, position, drawn, heap, crews, False)
+            else:
+                _event(m, st, int(code) - classes, now, position, drawn, heap, crews, True)
         else:
             slow_ends(m, st, -4 - what)
         if s[RESTARTS] != restarts:
@@ -159,7 +176,7 @@ def _next(
     m: Model, st: State, c: int, now: float, next_s: Floats, who: Floats, drawn: Ints, parts: Floats, first: Ints,
     lives: Ints,
 ) -> None:  # fmt: skip
-    """The failure of a class after the one at ``now``: the part that failed starts anew."""
+    """The failure of a class after the one that strikes at ``now``: the part that failed starts anew."""
     if m.classes[c, SYSTEM]:
         next_s[c] = math.inf
     elif m.classes[c, SINGLE]:
@@ -216,26 +233,38 @@ def _push(heap: Floats, drawn: Ints, time_s: float, code: float, position: float
     if i >= len(heap):
         return
     drawn[0, last] += 1
+    drawn[1, last] += 1
     while i and heap[(i - 1) // 2, 0] > time_s:
         above = (i - 1) // 2
-        heap[i, 0], heap[i, 1], heap[i, 2] = heap[above, 0], heap[above, 1], heap[above, 2]
+        _copy(heap, above, i)
         i = above
-    heap[i, 0], heap[i, 1], heap[i, 2] = time_s, code, position
+    heap[i, 0], heap[i, 1], heap[i, 2], heap[i, 3] = time_s, drawn[1, last], code, position
 
 
 @jit_in_place
 def _sink(heap: Floats, i: int, size: int) -> None:
     """Close the gap at the top of a heap with its last entry, which stands at ``size``."""
-    time_s, code, position = heap[size, 0], heap[size, 1], heap[size, 2]
+    time_s, number, code, position = heap[size, 0], heap[size, 1], heap[size, 2], heap[size, 3]
     while 2 * i + 1 < size:
         below = 2 * i + 1
-        if below + 1 < size and heap[below + 1, 0] < heap[below, 0]:
+        if below + 1 < size and _sooner(heap, below + 1, heap[below, 0], heap[below, 1]):
             below += 1
-        if time_s <= heap[below, 0]:
+        if not _sooner(heap, below, time_s, number):
             break
-        heap[i, 0], heap[i, 1], heap[i, 2] = heap[below, 0], heap[below, 1], heap[below, 2]
+        _copy(heap, below, i)
         i = below
-    heap[i, 0], heap[i, 1], heap[i, 2] = time_s, code, position
+    heap[i, 0], heap[i, 1], heap[i, 2], heap[i, 3] = time_s, number, code, position
+
+
+@jit_in_place
+def _copy(heap: Floats, source: int, to: int) -> None:
+    for k in range(heap.shape[1]):
+        heap[to, k] = heap[source, k]
+
+
+@jit_in_place
+def _sooner(heap: Floats, i: int, time_s: float, number: float) -> bool:
+    return bool(heap[i, 0] < time_s or (heap[i, 0] == time_s and heap[i, 1] < number))
 
 
 @jit_in_place

@@ -18,7 +18,7 @@ from simpy.events import EventPriority
 
 from simtrain.reliability import draws, machine
 from simtrain.reliability.job import Job
-from simtrain.reliability.pack import BURST, BURST_EVENTS, COMPONENTS, HORIZON, SINGLE, SYSTEM, Model
+from simtrain.reliability.pack import BURST, BURST_EVENTS, COMPONENTS, HORIZON, NOTICE, SINGLE, SYSTEM, Model
 from simtrain.reliability.progress import (
     DONE,
     FOUND_AT,
@@ -46,12 +46,16 @@ _FIRST, _TRAINER, _FOUND, _SLOW, _PENDING, _CLASS = range(6)
 
 
 class _At(simpy.Event):
-    """An event at a time of its own, before those of higher order at the same time."""
+    """An event at a time of its own, before those of higher order at the same time.
+
+    SimPy schedules by delay, and now + (time - now) is not always the time: what is due at one instant would come in
+    another order.
+    """
 
     def __init__(self, env: simpy.Environment, time_s: float, order: int) -> None:
         super().__init__(env)
         self._ok, self._value = True, None
-        env.schedule(self, EventPriority(order), max(0.0, time_s - env.now))
+        heapq.heappush(env._queue, (max(time_s, env.now), EventPriority(order), next(env._eid), self))
 
 
 class Runner:
@@ -114,8 +118,8 @@ class _Run:
             for since, position in block.tolist():
                 if since == math.inf:
                     return
-                yield _At(env, since, order)
-                self._event(c, since, position, first=True)
+                yield _At(env, since - self._m.classes[c, NOTICE], order)
+                self._strike(c, since, position)
 
     def _parts(self, c: int) -> Process:
         """Failures of one class part by part; each part that failed starts anew."""
@@ -125,8 +129,8 @@ class _Run:
         heapq.heapify(parts)
         while parts[0][0] < math.inf:
             now, position, part = parts[0]
-            yield _At(env, now, order)
-            self._event(c, now, position, first=True)
+            yield _At(env, now - m.classes[c, NOTICE], order)
+            self._strike(c, now, position)
             heapq.heapreplace(parts, (*gap(m, st, c, part, drawn[part], now), part))
             drawn[part] += 1
 
@@ -142,6 +146,16 @@ class _Run:
             except simpy.Interrupt:
                 now, position = draws.gap(m, st, c, 0, drawn, self._s[NOW])
                 drawn += 1
+
+    def _strike(self, c: int, at: float, position: float) -> None:
+        """A failure at ``at``, which is now or, where it is announced, later."""
+        notice_s = self._m.classes[c, NOTICE]
+        if not notice_s:
+            self._event(c, at, position, first=True)
+            return
+        machine.announced.compiled(self._m, self._st, c, max(0.0, at - notice_s), at, position)
+        self._later(at, _PENDING, partial(self._event, c, position=position, first=True))
+        self._follow_up()
 
     def _event(self, c: int, now: float, position: float, first: bool) -> None:
         m, st, s, draw = self._m, self._st, self._s, self._events[c]

@@ -9,7 +9,7 @@ from simtrain.errors import InputError
 from simtrain.reliability.job import Job
 from simtrain.reliability.pack import pack
 from simtrain.reliability.philox import seed_word
-from simtrain.reliability.progress import DONE, EVENTS, FULL, MODE, NOW, WAITED, State, new_state
+from simtrain.reliability.progress import DONE, EVENTS, FULL, MISSED, MODE, NOW, RESTARTS, WAITED, State, new_state
 from simtrain.reliability.recovery import KINDS
 from simtrain.reliability.result import BUCKETS, Event, RunResult
 
@@ -43,7 +43,7 @@ def simulate(
     model, names = pack(job), tuple(c.name for c in job.classes)
     runner, room = Runner(job, model), 256
     state = new_state(model, seed_word(seed), 0)
-    numbers = np.zeros((runs, 4))
+    numbers = np.zeros((runs, 6))
     ledger = np.zeros((runs, len(BUCKETS)))
     failures = np.zeros((runs, len(names)), dtype=np.int64)
     recorded: list[tuple[Event, ...]] = []
@@ -56,7 +56,7 @@ def simulate(
         while i < events and state.s[EVENTS] > len(state.events):
             state = new_state(model, seed_word(seed), 2 * int(state.s[EVENTS]))
             runner.run(state, first + i)
-        numbers[i] = [state.s[k] for k in (NOW, WAITED, FULL, MODE)]
+        numbers[i] = [state.s[k] for k in (NOW, WAITED, FULL, MODE, MISSED, RESTARTS)]
         ledger[i], failures[i] = state.ledger, state.failures
         if i < events:
             recorded.append(_events(state, names))
@@ -72,6 +72,8 @@ def simulate(
         availability=1.0 - numbers[:, 1] / wall,
         full_width=numbers[:, 2] / wall,
         completed=numbers[:, 3] == DONE,
+        nodes_down=numbers[:, 4] / wall,
+        restarts=numbers[:, 5],
         recovery_can_fail=job.recovery.interruptible,
         events=tuple(recorded),
     )

@@ -27,6 +27,11 @@ class Estimate:
         reach = self.error * student_t(confidence, self.runs - 1)
         return self.value - reach, self.value + reach
 
+    def share_interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """The interval of a figure that lies between 0 and 1: cut off there."""
+        low, high = self.interval(confidence)
+        return max(low, 0.0), min(high, 1.0)
+
 
 def mean(samples: Floats) -> Estimate:
     """Mean of independent samples (n,), n of at least 2."""

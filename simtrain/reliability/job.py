@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ __all__ = [
 Floats = NDArray[np.float64]
 
 Phase = Literal["diagnose", "allocate", "start", "communicator", "load", "warmup", "recovery"]
-Effect = Literal["stop", "hang", "slow", "degraded", "corrupt", "planned"]
+Effect = Literal["stop", "hang", "slow", "degraded", "corrupt", "planned", "outage"]
 
 
 def _check(where: object, **conditions: tuple[bool, str]) -> None:
@@ -183,7 +183,12 @@ class FailureClass:
             system's, ``components`` 1) that starts anew when the job runs again.
         effect: stop | hang: the job stops (``detection`` says after how long it is noticed); slow | degraded: work
             goes on at ``factor`` of its speed for ``duration``; corrupt: silent, noticed after ``detection``, and work
-            falls back to the last checkpoint before it; planned: a stop of ``duration`` that loses no work.
+            falls back to the last checkpoint before it; planned: a stop of ``duration`` that loses no work; outage
+            (owner storage): for ``duration`` nothing is written to storage or read from it while training goes on: a
+            persist or a blocking stall under way goes on afterwards, and the ``load`` phase of a recovery from
+            storage waits (an undivided ``recovery`` does not: nobody knows when it loads).
+        notice_s: an event (of effect stop) is announced so long before; further ones of a burst are not. A job that it
+            will stop takes a checkpoint then, if that will be durable in time, and works on until the stop.
         nodes_lost: nodes that go to repair at each event.
         recovery: from storage; None: the job's.
         survives_memory: chance that a memory checkpoint survives.
@@ -203,6 +208,7 @@ class FailureClass:
     effect: Effect = "stop"
     factor: float = 1.0
     duration: Law = NOTHING
+    notice_s: float = 0.0
     nodes_lost: int = 0
     detection: Law = NOTHING
     recovery: Recovery | None = None
@@ -223,7 +229,13 @@ class FailureClass:
             self,
             components=(self.components >= 0 and single, "0 or more; 1 with instants and with renewal system"),
             law=(not endless, "a mean above 0 s"),
-            effect=(self.effect in ("stop", "hang", "slow", "degraded", "corrupt", "planned"), "see Effect"),
+            effect=(self.effect in get_args(Effect), ", ".join(get_args(Effect))),
+            owner=(self.effect != "outage" or self.owner == "storage", "storage, with effect outage"),
+            notice_s=(
+                self.notice_s == 0
+                or (0 < self.notice_s < math.inf and self.effect == "stop" and self.renewal == "replaced"),
+                "0 s; more with effect stop and renewal replaced",
+            ),
             factor=(0 < self.factor <= 1, "above 0 to 1"),
             nodes_lost=(self.nodes_lost >= 0, "0 or more"),
             survives_memory=(0 <= self.survives_memory <= 1, "0 to 1"),
@@ -255,6 +267,8 @@ class Checkpoint:
         interval_s: useful work between two (durable) checkpoints.
         stall_s: training stands still so long for each.
         persist_s: from the end of the stall until it is durable.
+        persist_speed: speed of training while a checkpoint is on its way to storage; by what this lets work take
+            longer, the bucket ``checkpoint`` grows.
         memory_interval_s, memory_stall_s: the same for memory checkpoints; ``interval_s`` is rounded to a multiple.
         memory_recovery: from memory, where it survives; None: the job's.
         after_last_segment: also at the end of the work.
@@ -265,6 +279,7 @@ class Checkpoint:
     interval_s: float = math.inf
     stall_s: float = 0.0
     persist_s: float = 0.0
+    persist_speed: float = 1.0
     memory_interval_s: float = math.inf
     memory_stall_s: float = 0.0
     memory_recovery: Recovery | None = None
@@ -281,6 +296,7 @@ class Checkpoint:
             ),
             stall_s=(0 <= self.stall_s < math.inf, "0 s or more"),
             persist_s=(0 <= self.persist_s < math.inf, "0 s or more"),
+            persist_speed=(0 < self.persist_speed <= 1, "above 0 to 1"),
             memory_interval_s=(
                 not memory or 0 < self.memory_interval_s <= self.interval_s,
                 "above 0 s, up to interval_s",
@@ -309,6 +325,7 @@ class Fleet:
         repair: out of service; crews: repairs at once, None: any number; repair_success: chance that a repair
             holds, otherwise it is done again.
         failures_while_stopped: nodes go on failing while the job waits for nodes.
+        idle_nodes_fail: so do hot spares and nodes that form no whole replica.
         policy: wait and spare: stop until all nodes are there (wait uses no spares); shrink: after the recovery go on
             with the replicas that are whole; replica: the others go on at once, without falling back, and the
             one that failed joins again after its recovery.
@@ -325,6 +342,7 @@ class Fleet:
     crews: int | None = None
     repair_success: float = 1.0
     failures_while_stopped: bool = False
+    idle_nodes_fail: bool = True
     policy: Literal["wait", "spare", "shrink", "replica"] = "spare"
     nodes_per_replica: int = 1
     min_replicas: int = 1

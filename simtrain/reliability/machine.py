@@ -16,6 +16,7 @@ from simtrain.reliability.pack import (
     DURATION,
     EFFECT,
     EFFECTS,
+    FAILS_IDLE,
     FAILS_STOPPED,
     FLEET,
     FROM,
@@ -26,25 +27,30 @@ from simtrain.reliability.pack import (
     MIN_REPLICAS,
     NODES,
     PER_REPLICA,
+    PERSIST,
     POLICY,
     RECOVERY,
     RECOVERY_KEY,
     STOPS_ALL,
     SURVIVES,
     SWAP,
+    TAU,
     TIERED,
     TO,
+    WORK,
     Model,
 )
 from simtrain.reliability.philox import uniform_pair
 from simtrain.reliability.progress import (
     ATTEMPTS,
+    BASE,
     COLD_LEFT,
     CORRUPT,
     CORRUPT_CLASS,
     CORRUPT_COUNT,
     CORRUPT_STALL,
     COUNT,
+    DID,
     DONE,
     DURABLE,
     DURABLE_STALL,
@@ -57,6 +63,8 @@ from simtrain.reliability.progress import (
     JOINING,
     MODE,
     NOW,
+    OUT,
+    PENDING,
     PENDING_AT,
     PLANNED,
     RECOVER,
@@ -66,22 +74,31 @@ from simtrain.reliability.progress import (
     RUN,
     SEED,
     SERVING,
+    STALLED,
     TO_SHOP,
     UNTIL,
+    URGENT,
     WAIT,
     State,
     advance,
+    finish,
+    saves,
+    segment_work,
     settle,
+    stall_end,
 )
 from simtrain.reliability.recovery import (
     BACK_EVENT,
     CORRUPT_EVENT,
     FAILURE_EVENT,
     FOUND_EVENT,
+    NOTICE_EVENT,
+    OUTAGE_EVENT,
     PLANNED_EVENT,
     REPLICA,
     SHRINK,
     clear,
+    hold_loading,
     note,
     phase,
     regroup,
@@ -91,9 +108,12 @@ from simtrain.reliability.recovery import (
     stop,
 )
 
-__all__ = ["begin", "found", "happen", "returned", "slow_ends"]
+__all__ = ["announced", "begin", "found", "happen", "returned", "slow_ends"]
 
-STOP, HANG, SLOW, DEGRADES, CORRUPTS, PLANNED_STOP = range(len(EFFECTS))
+STOP, HANG, SLOW, DEGRADES, CORRUPTS, PLANNED_STOP, OUTAGE = range(len(EFFECTS))
+
+MISSES, IDLE, HITS = range(3)
+"""What an event strikes: nothing that runs, idle nodes alone, the job."""
 
 
 @jit_in_place
@@ -125,6 +145,8 @@ def happen(m: Model, st: State, c: int, draw: int, now: float, position: float) 
         return
     if effect in (SLOW, DEGRADES):
         _slow(m, st, c, draw, now)
+    elif effect == OUTAGE:
+        _outage(m, st, c, draw, now)
     elif effect == PLANNED_STOP:
         if s[MODE] == RUN:
             advance(m, st, now)
@@ -158,6 +180,51 @@ def slow_ends(m: Model, st: State, c: int) -> None:
     st.slow_until[c] = 0.0
     if st.s[MODE] == RUN:
         set_rate(m, st)
+
+
+@jit_in_place
+def _outage(m: Model, st: State, c: int, draw: int, now: float) -> None:
+    """Storage does not answer for a while: what is written or read waits, training goes on."""
+    s, row = st.s, m.classes[c]
+    advance(m, st, now)
+    if s[MODE] == DONE:
+        return
+    lasts = drawn_time(m, st, int(row[DURATION]), int(row[KEY]), OF_DURATION, 0, draw)
+    st.failures[c] += 1.0
+    note(st, OUTAGE_EVENT, c, lasts)
+    works, until = max(now, s[OUT]), max(now + lasts, s[OUT])
+    if until == works:
+        return
+    settle(s, now)
+    if s[PENDING_AT] > now:
+        s[PENDING_AT] += until - works
+    hold_loading(st, works, until)
+    s[OUT] = until
+    if s[MODE] == RUN:
+        s[UNTIL] = finish(m, st)
+
+
+@jit_in_place
+def announced(m: Model, st: State, c: int, now: float, strike: float, position: float) -> None:
+    """An event is announced that comes at ``strike``: save before it, where that helps and will be durable in time."""
+    s = st.s
+    if s[MODE] == DONE:
+        return
+    advance(m, st, now)
+    if s[MODE] == DONE:
+        return
+    note(st, NOTICE_EVENT, c, strike - now)
+    if s[MODE] != RUN or m.job[TAU] == math.inf or _target(m, st, c, position) != HITS or _goes_on(m, st, c):
+        return
+    settle(s, now)
+    saved = s[PENDING] if s[PENDING_AT] > now else s[DURABLE]
+    stalls = s[DID] >= segment_work(m, s)
+    if s[BASE] + s[DID] <= saved or (stalls and (saves(m, s) or m.job[WORK] - s[BASE] <= s[DID])):
+        return  # nothing new, or just being saved
+    end = stall_end(m, s, now, True, s[STALLED])
+    if max(end, s[OUT]) + m.job[PERSIST] <= strike:
+        s[URGENT] = 1.0
+        s[UNTIL] = finish(m, st)
 
 
 @jit_in_place
@@ -207,20 +274,14 @@ def found(m: Model, st: State) -> None:
 def _strike(m: Model, st: State, c: int, draw: int, position: float) -> None:
     """A failure that stops what it hits: the job, an idle node, or a node that is down already (nothing)."""
     s, row, job = st.s, m.classes[c], m.job
-    lost = row[LOST]
-    if job[FLEET] == 0.0:
-        lost = 0.0
-    elif row[STOPS_ALL] == 0.0:
-        at = position * (job[NODES] + job[HOT])
-        if at >= s[SERVING] + s[HOT_LEFT]:
-            return
-        working = s[REPLICAS] * job[PER_REPLICA] if s[MODE] == RUN else s[SERVING]
-        serves = at < s[SERVING]
-        if at >= working and (not serves or lost <= s[SERVING] - working):  # more than is idle: the job is hit too
-            _lose_idle(st, c, lost, serves)
-            return
+    struck = _target(m, st, c, position)
+    if struck != HITS:
+        if struck == IDLE:
+            _lose_idle(st, c, row[LOST], position * (job[NODES] + job[HOT]) < s[SERVING])
+        return
     st.failures[c] += 1.0
-    lost = min(lost, s[SERVING])
+    goes_on = _goes_on(m, st, c)
+    lost = min(row[LOST], s[SERVING]) if job[FLEET] else 0.0
     s[SERVING] -= lost
     s[TO_SHOP] = lost
     if s[MODE] == WAIT:
@@ -230,9 +291,38 @@ def _strike(m: Model, st: State, c: int, draw: int, position: float) -> None:
     if row[DETAIL]:
         u, v = uniform_pair(int(s[SEED]), int(row[KEY]), int(s[REPLICATE]), OF_DETAIL, 0, draw)
     detection_s = time_by(m, int(row[DETECTION]), u, draw)
-    if job[POLICY] == REPLICA and s[FELL] == 0.0 and row[STOPS_ALL] == 0.0 and _lose_replica(m, st, c, detection_s):
-        return
-    stop(m, st, c, detection_s, job[TIERED] > 0.0 and v < row[SURVIVES], FAILURE_EVENT)
+    if goes_on:
+        _lose_replica(m, st, c, detection_s)
+    else:
+        stop(m, st, c, detection_s, job[TIERED] > 0.0 and v < row[SURVIVES], FAILURE_EVENT)
+
+
+@jit_in_place
+def _target(m: Model, st: State, c: int, position: float) -> int:
+    """What an event at this share of the parts strikes as things stand: MISSES, IDLE or HITS."""
+    s, row, job = st.s, m.classes[c], m.job
+    if job[FLEET] == 0.0 or row[STOPS_ALL]:
+        return HITS
+    at = position * (job[NODES] + job[HOT])
+    if at >= s[SERVING] + s[HOT_LEFT]:
+        return MISSES
+    working = s[REPLICAS] * job[PER_REPLICA] if s[MODE] == RUN else s[SERVING]
+    if at < working:
+        return HITS
+    if job[FAILS_IDLE] == 0.0:
+        return MISSES
+    more = at < s[SERVING] and row[LOST] > s[SERVING] - working  # than is idle: the job is hit too
+    return HITS if more else IDLE
+
+
+@jit_in_place
+def _goes_on(m: Model, st: State, c: int) -> bool:
+    """Whether the other replicas go on at once after such an event, without falling back."""
+    s, job, row = st.s, m.job, m.classes[c]
+    if job[POLICY] != REPLICA or s[FELL] or row[STOPS_ALL]:
+        return False
+    left = s[SERVING] - min(max(row[LOST], 1.0), s[SERVING])
+    return bool(left // job[PER_REPLICA] >= job[MIN_REPLICAS])
 
 
 @jit_in_place
@@ -251,12 +341,10 @@ def _lose_idle(st: State, c: int, lost: float, serving: bool) -> None:
 
 
 @jit_in_place
-def _lose_replica(m: Model, st: State, c: int, detection_s: float) -> bool:
-    """One replica drops out and comes back by itself, the others go on; False where too few are left."""
+def _lose_replica(m: Model, st: State, c: int, detection_s: float) -> None:
+    """One replica drops out and comes back by itself, the others go on; its state comes from them, not from storage."""
     s, job = st.s, m.job
     out = 0.0 if s[TO_SHOP] else min(1.0, s[SERVING])
-    if (s[SERVING] - out) // job[PER_REPLICA] < job[MIN_REPLICAS]:
-        return False
     s[SERVING] -= out
     hot = min(s[TO_SHOP], s[HOT_LEFT])
     cold = min(s[TO_SHOP] - hot, s[COLD_LEFT])
@@ -272,7 +360,6 @@ def _lose_replica(m: Model, st: State, c: int, detection_s: float) -> bool:
     s[JOIN_AT] = s[NOW] + away_s
     note(st, FAILURE_EVENT, c, 0.0)
     regroup(m, st, detection_s)
-    return True
 
 
 @jit_in_place

@@ -45,7 +45,7 @@ def simulate_many(
 
 def join(one: RunResult, other: RunResult) -> RunResult:
     """The runs of two results of one Job as one result."""
-    arrays = ("wall_s", "useful_s", "failures", "availability", "full_width", "completed")
+    arrays = ("wall_s", "useful_s", "failures", "availability", "full_width", "completed", "nodes_down", "restarts")
     both: dict[str, Any] = {name: np.concatenate((getattr(one, name), getattr(other, name))) for name in arrays}
     ledger = {bucket: np.concatenate((times, other.ledger[bucket])) for bucket, times in one.ledger.items()}
     return replace(one, **both, ledger=ledger, events=one.events + other.events)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simtrain.reliability.job import Checkpoint, FailureClass, Fleet, Job, Law, Recovery
+from simtrain.reliability.job import Checkpoint, Effect, FailureClass, Fleet, Job, Law, Recovery
 from simtrain.reliability.philox import key_of
 from simtrain.reliability.result import BUCKETS
 
@@ -16,7 +16,7 @@ __all__ = ["Model", "pack"]
 
 Floats = NDArray[np.float64]
 
-EFFECTS = ("stop", "hang", "slow", "degraded", "corrupt", "planned")
+EFFECTS = get_args(Effect)
 POLICIES = ("wait", "spare", "shrink", "replica")
 WHOLE = ("job", "storage")
 """Owners whose failures stop every replica, wherever they strike."""
@@ -24,25 +24,26 @@ WHOLE = ("job", "storage")
 # columns of a class
 (
     COMPONENTS, LAW, SYSTEM, EFFECT, FACTOR, DURATION, LOST, DETECTION, RECOVERY, MEMORY_RECOVERY, SURVIVES, REPAIR,
-    STOPS_ALL, KEY, INFANT, DECAY, LEMON_SHARE, LEMON_FACTOR, BURST, BURST_EVENTS, BURST_WINDOW, DETAIL, SINGLE,
-) = range(23)  # fmt: skip
+    STOPS_ALL, KEY, INFANT, DECAY, LEMON_SHARE, LEMON_FACTOR, BURST, BURST_EVENTS, BURST_WINDOW, DETAIL, NOTICE, SINGLE,
+) = range(24)  # fmt: skip
 # of a law
 KIND, A, B, FIRST, LAST = range(5)
 # of a recovery
 FROM, TO, INTERRUPTIBLE, FAILS = range(4)
 # of the job
 (
-    WORK, HORIZON, TAU, PARTS, MEMORY_STALL, STALL, PERSIST, AFTER, KEEP, TIERED, FLEET, NODES, HOT, COLD, SWAP, HOLDS,
-    FAILS_STOPPED, POLICY, PER_REPLICA, MIN_REPLICAS, REGROUP, JOB_RECOVERY, RECOVERY_KEY,
-) = range(23)  # fmt: skip
+    WORK, HORIZON, TAU, PARTS, MEMORY_STALL, STALL, PERSIST, SPEED, AFTER, KEEP, TIERED, BLOCKS, FLEET, NODES, HOT,
+    COLD, SWAP, HOLDS, FAILS_STOPPED, FAILS_IDLE, POLICY, PER_REPLICA, MIN_REPLICAS, REGROUP, JOB_RECOVERY,
+    RECOVERY_KEY,
+) = range(26)  # fmt: skip
 
 
 class Model(NamedTuple):
     """A Job.
 
     Attributes:
-        job: (23,) settings of the job.
-        classes: (c, 23), laws: (l, 5), recoveries: (r, 4), phases: (p, 2) bucket and law, table: (t,) of all laws.
+        job: (26,) settings of the job.
+        classes: (c, 24), laws: (l, 5), recoveries: (r, 4), phases: (p, 2) bucket and law, table: (t,) of all laws.
     """
 
     job: Floats
@@ -119,6 +120,7 @@ def _class(c: FailureClass, tables: _Tables, usual: int, from_memory: int, repai
         c.burst_events,
         c.burst_window_s,
         c.detection.kind not in ("fixed", "instants") or 0 < c.survives_memory < 1,
+        c.notice_s,
         c.law.kind == "exponential" or c.components <= 1,
     ]
 
@@ -132,15 +134,17 @@ def _checkpoint(c: Checkpoint) -> list[float]:
         c.memory_stall_s if tiered else 0.0,
         c.stall_s,
         c.persist_s if c.kind != "blocking" else 0.0,
+        c.persist_speed,
         c.after_last_segment and not none,
         c.keep_last if c.keep_last is not None else math.inf,
         tiered,
+        c.kind == "blocking",
     ]
 
 
 def _fleet(fleet: Fleet | None) -> list[float]:
     if fleet is None:
-        return [0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 1.0, 0.0]
+        return [0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 0.0]
     waits = fleet.policy == "wait"
     return [
         1.0,
@@ -150,6 +154,7 @@ def _fleet(fleet: Fleet | None) -> list[float]:
         fleet.swap_s,
         fleet.repair_success,
         fleet.failures_while_stopped,
+        fleet.idle_nodes_fail,
         POLICIES.index(fleet.policy),
         fleet.nodes_per_replica,
         fleet.min_replicas,

@@ -48,10 +48,13 @@ from simtrain.reliability.progress import (
     FOUND_AT,
     HOT_LEFT,
     IMMUNE,
+    LOAD,
+    LOADS,
     LOST_CHECKPOINT,
     LOST_WORK,
     MODE,
     NOW,
+    OUT,
     PART,
     PENDING_AT,
     PHASE,
@@ -68,6 +71,7 @@ from simtrain.reliability.progress import (
     SWAPPED,
     THROUGH,
     UNTIL,
+    URGENT,
     USEFUL,
     WAIT,
     State,
@@ -83,6 +87,8 @@ __all__ = [
     "FAILURE_EVENT",
     "FOUND_EVENT",
     "KINDS",
+    "NOTICE_EVENT",
+    "OUTAGE_EVENT",
     "PLANNED_EVENT",
     "RATE_EVENT",
     "REPLICA",
@@ -91,6 +97,7 @@ __all__ = [
     "clear",
     "due",
     "fall_back",
+    "hold_loading",
     "note",
     "phase",
     "plan_recovery",
@@ -104,9 +111,12 @@ __all__ = [
 
 _, _, SHRINK, REPLICA = range(len(POLICIES))
 
-KINDS = ("failure", "rate", "waiting", "corrupt", "found", "planned", "back", "done")
+KINDS = ("failure", "rate", "waiting", "corrupt", "found", "planned", "back", "done", "outage", "notice")
 """Events in the record of a run."""
-FAILURE_EVENT, RATE_EVENT, WAIT_EVENT, CORRUPT_EVENT, FOUND_EVENT, PLANNED_EVENT, BACK_EVENT, DONE_EVENT = range(8)
+(
+    FAILURE_EVENT, RATE_EVENT, WAIT_EVENT, CORRUPT_EVENT, FOUND_EVENT, PLANNED_EVENT, BACK_EVENT, DONE_EVENT,
+    OUTAGE_EVENT, NOTICE_EVENT,
+) = range(len(KINDS))  # fmt: skip
 
 
 @jit_in_place
@@ -222,6 +232,22 @@ def plan_recovery(m: Model, st: State) -> None:
     for k in range(first, int(row[TO])):
         law, attempt = int(m.phases[k, 1]), int(s[ATTEMPTS])
         phase(st, int(m.phases[k, 0]), drawn_time(m, st, law, int(m.job[RECOVERY_KEY]), OF_PHASE, k - first, attempt))
+    hold_loading(st, s[NOW], s[OUT])
+
+
+@jit_in_place
+def hold_loading(st: State, since: float, until: float) -> None:
+    """Phases that read a checkpoint from storage wait from ``since`` to ``until``, and those after them too."""
+    s, plan = st.s, st.plan
+    if s[MODE] != RECOVER or s[LOADS] == 0.0:
+        return
+    for k in range(int(s[PHASE]), int(s[PHASES])):
+        start = max(plan[0, k - 1] if k else since, since)
+        if plan[1, k] == LOAD and start < until:
+            for later in range(k, int(s[PHASES])):
+                plan[0, later] += until - start
+            s[UNTIL] = plan[0, int(s[PHASES]) - 1]
+            return
 
 
 @jit_in_place
@@ -239,6 +265,7 @@ def fall_back(m: Model, st: State, to_memory: bool) -> float:
     ledger[LOST_WORK] += lost
     ledger[LOST_CHECKPOINT] += ledger[CHECKPOINT] - stall
     ledger[CHECKPOINT] = stall
+    s[URGENT] = 0.0
     s[BASE], s[BASE_STALL], s[DID], s[STALLED], s[PENDING_AT] = target, stall, 0.0, 0.0, -math.inf
     if target <= s[CORRUPT]:
         s[CORRUPT] = s[FOUND_AT] = math.inf
@@ -250,7 +277,7 @@ def stop(m: Model, st: State, c: int, detection_s: float, from_memory: bool, kin
     """The job falls back and stops; it is brought back as soon as this is noticed and the nodes are there."""
     s = st.s
     note(st, kind, c, fall_back(m, st, from_memory))
-    s[CAUSE], s[FELL] = c, 1.0
+    s[CAUSE], s[FELL], s[LOADS] = c, 1.0, 0.0 if from_memory else 1.0
     s[THROUGH] = m.classes[c, MEMORY_RECOVERY if from_memory else RECOVERY]
     s[IMMUNE] = 1.0 - m.recoveries[int(s[THROUGH]), INTERRUPTIBLE]
     clear(st)

@@ -31,8 +31,9 @@ BUCKETS = (
     "degraded",
     "planned",
 )
-"""Where wall time goes: work that counts; work done again; stalls of checkpoints that count, and of those lost; from a
-failure to its detection; phases of a recovery (``recovery``: one that is not told apart); waiting for nodes; what
+"""Where wall time goes: work that counts; work done again; stalls of checkpoints that count and by what work takes
+longer while one is persisted, and what of this a failure undoes with the work since the last checkpoint; from a failure
+to its detection; phases of a recovery (``recovery``: one that is not told apart); waiting for nodes; what
 work takes longer because GPUs are slow or missing; planned stops."""
 
 
@@ -41,7 +42,8 @@ class Event:
     """Something that happened in one run.
 
     ``kind``: failure (value: seconds of work lost), rate (work goes on; value: speed, 1 is full), waiting (value: nodes
-    missing), corrupt, found (value: work lost), planned (value: seconds), back (value: spare nodes), done (value:
+    missing), corrupt, found (value: work lost), planned, outage (value: seconds), notice (value: seconds until it
+    strikes), back (value: spare nodes), done (value:
     work). ``cause`` is the name of a class, or empty; ``useful_s`` the work
     that counts so far, what this event undid left out.
     """
@@ -65,6 +67,8 @@ class RunResult:
         ledger: bucket -> (runs,) seconds; they add up to ``wall_s``.
         availability: (runs,) share of time not spent waiting for nodes; full_width: (runs,) share with all replicas.
         completed: (runs,) whether the work was done before the horizon.
+        nodes_down: (runs,) mean number of nodes, spare ones included, in repair or otherwise away.
+        restarts: (runs,) how often the job came back after falling back.
         recovery_can_fail: whether failures strike during recovery; no number is meant without it.
         events: of the first replicates, where asked for.
     """
@@ -79,6 +83,8 @@ class RunResult:
     availability: Floats
     full_width: Floats
     completed: NDArray[np.bool_]
+    nodes_down: Floats
+    restarts: Floats
     recovery_can_fail: bool
     events: tuple[tuple[Event, ...], ...] = ()
 

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtrain.errors import ScenarioError
+from simtrain.reliability.cases.jobs import MOST_FAILURES
 from simtrain.reliability.couple import job_of
 from simtrain.reliability.engines import simulate
+from simtrain.reliability.headway import headway, stops
 from simtrain.reliability.job import Job
 from simtrain.reliability.result import Event, RunResult
 from simtrain.scenario.scenario import Scenario
@@ -59,7 +61,8 @@ class RunTimeline:
 class RunReport:
     """A training run with failures: many replicates of a Job whose clock is a simulated step.
 
-    ``bill`` is the job of the step at the speed that is left, spare nodes included.
+    ``bill`` is the job of the step at the speed that is left, spare nodes included: all are bought or rented for the
+    whole run, and cold ones draw no power.
     """
 
     step: StepReport
@@ -109,9 +112,20 @@ class RunReport:
         return dict(zip(self.result.classes, self.result.failures.mean(axis=0).tolist(), strict=True))
 
     @property
+    def stops(self) -> NDArray[np.int64]:
+        """(runs,) events that stopped a run or undid work of it, hardware that was only slow left out."""
+        return stops(self.job, self.result)
+
+    @property
     def completed(self) -> bool:
         """Whether every replicate trained all its tokens before the horizon."""
         return bool(self.result.completed.all())
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to know before the figures are believed: that a run makes hardly any headway."""
+        said = headway(self.job, self.goodput, self.ledger)
+        return (said,) if said else ()
 
     def days_quantiles(self, *shares: float) -> tuple[float | None, ...]:
         """Days after which that share of runs is done; None where fewer are by the horizon."""
@@ -140,6 +154,7 @@ class RunReport:
             "seed": self.result.seed,
             "runs": self.result.runs,
             "completed": self.completed,
+            "warnings": list(self.warnings),
             "days_p5": p5,
             "days_p50": p50,
             "days_p95": p95,
@@ -171,17 +186,24 @@ def run_of(step: StepReport, seed: int | None = None, runs: int | None = None) -
     """As :func:`simulate_run`, from a step that is there already."""
     scenario, job = step.scenario, job_of(step)
     part = scenario.reliability
+    most = job.rate_per_s * job.horizon_s
+    if most > MOST_FAILURES:
+        raise ScenarioError(
+            f"reliability: a failure each {1 / job.rate_per_s:.3g} s makes up to {most:.2g} in one run, and up to "
+            f"{MOST_FAILURES:.0e} are simulated; allowed: a longer mtbf, or a shorter reliability.horizon"
+        )
     count = runs if runs is not None else part.runs if part else 1
     result = simulate(job, count, scenario.seed if seed is None else seed, scenario.engine, events=1)
     if result.goodput == 0.0:
-        often, between = 1.0 / job.rate_per_s, job.checkpoint.interval_s
+        rate, between = job.rate_per_s, job.checkpoint.interval_s
+        stops = f"a failure each {1.0 / rate:.3g} s" if rate else "what happens to it"
         raise ScenarioError(
-            f"reliability: no work outlives a failure each {often:.3g} s; allowed: a shorter checkpoint.interval "
+            f"reliability: no work outlives {stops}; allowed: a shorter checkpoint.interval "
             f"(it is {between:.3g} s) or recovery (it is {job.recovery.mean_s:.3g} s)"
         )
-    spares = part.spares.cold + part.spares.hot if part and part.spares else 0
-    cluster = scenario.cluster.model_copy(update={"nodes": scenario.cluster.nodes + spares})
-    bill = job_report(scenario.model_copy(update={"cluster": cluster}), step.tokens_per_s * result.goodput)
+    hot, cold = (part.spares.hot, part.spares.cold) if part and part.spares else (0, 0)
+    cluster = scenario.cluster.model_copy(update={"nodes": scenario.cluster.nodes + hot + cold})
+    bill = job_report(scenario.model_copy(update={"cluster": cluster}), step.tokens_per_s * result.goodput, off=cold)
     return RunReport(step, job, result, bill, _timeline(step, result))
 
 

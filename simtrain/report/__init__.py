@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from simtrain.report.waterfall_figure import waterfall as waterfall
     from simtrain.report.what_if_figures import goodput_by_interval as goodput_by_interval
     from simtrain.report.what_if_figures import goodput_by_rate as goodput_by_rate
-    from simtrain.report.what_if_figures import goodput_by_size as goodput_by_size
     from simtrain.report.what_if_figures import sensitivity as sensitivity
-    from simtrain.report.what_if_figures import spares as spares
+    from simtrain.report.what_if_more_figures import goodput_by_size as goodput_by_size
+    from simtrain.report.what_if_more_figures import spares as spares
 
 __all__ = [
     "Section",
@@ -57,7 +57,7 @@ _HOMES = {
     "completion": "run_figures",
     "goodput_by_interval": "what_if_figures",
     "goodput_by_rate": "what_if_figures",
-    "goodput_by_size": "what_if_figures",
+    "goodput_by_size": "what_if_more_figures",
     "memory": "memory_figure",
     "perfetto": "perfetto_json",
     "run_cost": "run_figures",
@@ -65,7 +65,7 @@ _HOMES = {
     "run_sections": "run_figures",
     "run_timeline": "run_figures",
     "sensitivity": "what_if_figures",
-    "spares": "what_if_figures",
+    "spares": "what_if_more_figures",
     "svg": "svg_drawing",
     "timeline": "timeline_figure",
     "topology": "topology_figure",

@@ -15,8 +15,18 @@ if TYPE_CHECKING:
     from simtrain.reliability.outlook import CurvePoint, Outlook
     from simtrain.reliability.replay import Replay
     from simtrain.reliability.solve import Solved
+    from simtrain.reliability.study import Study
 
-__all__ = ["case_table", "curve_table", "fit_table", "outlook_table", "replay_table"]
+KNOBS = {
+    "mtbf": "time between failures",
+    "recovery": "recovery time",
+    "interval": "checkpoint interval",
+    "checkpoint": "cost of a checkpoint",
+    "spares": "spare nodes",
+}
+"""Names of what a study halves and doubles."""
+
+__all__ = ["KNOBS", "case_table", "curve_table", "fit_table", "outlook_table", "replay_table", "what_if_table"]
 
 
 def case_table(solved: Solved) -> Table:
@@ -31,24 +41,40 @@ def case_table(solved: Solved) -> Table:
 
 
 def outlook_table(outlook: Outlook) -> Table:
-    """Goodput by formula and by Monte Carlo, what it rests on, and where the time goes."""
+    """Goodput by formula and by Monte Carlo, what it rests on, and where the time goes.
+
+    The formula knows no fleet: its column says so where the simulated job has one.
+    """
     setup, closed, mix = outlook.setup, outlook.closed_form, outlook.setup.mix()
-    runs = f", {outlook.goodput.runs} runs" if outlook.goodput else ""
-    table = _table(f"{setup.gpus:,} GPUs", "formula", f"{outlook.engine}{runs} (95 % interval)")
-    table.add_row("goodput", f"{closed.goodput:.2%}" if closed else "none", _share(outlook.goodput))
-    table.add_row("wall time", _time(closed.mean_wall_s) if closed else "none", _estimate(outlook.wall))
-    sampled = f"{outlook.failures.value:,.1f}" if outlook.failures else ""
-    table.add_row("failures", f"{closed.expected_failures:,.1f}" if closed else "none", sampled)
-    table.add_row("MTBF of the job", _time(mix.mtbf_s), "")
+    fleet = setup.job.fleet
+    table = _table(
+        f"{setup.gpus:,} GPU{'' if setup.gpus == 1 else 's'}", "formula" + (", always enough nodes" if fleet else "")
+    )
+    if outlook.goodput:
+        spare = fleet.spares + fleet.hot_spares if fleet else 0
+        spares = f", {spare:,} spare node{'' if spare == 1 else 's'}" if fleet else ""
+        table.add_column(f"{outlook.engine}, {outlook.goodput.runs:,} runs{spares} (95 % interval)", justify="right")
+    for name, formula, sampled in (
+        ("goodput", closed and f"{closed.goodput:.2%}", _share(outlook.goodput)),
+        ("wall time", closed and _time(closed.mean_wall_s), _estimate(outlook.wall)),
+        (
+            "failures",
+            closed and f"{closed.expected_failures:,.1f}",
+            f"{outlook.failures.value:,.1f}" if outlook.failures else "",
+        ),
+    ):
+        table.add_row(name, formula or "none", *[sampled] * bool(outlook.goodput))
     can = "failures can strike it" if setup.job.recovery.interruptible else "immune to failures"
-    table.add_row(f"recovery ({can})", _time(mix.mean_recovery_s), "")
-    table.add_row(f"checkpoint ({setup.job.checkpoint.kind})", _time(setup.job.checkpoint.stall_s), "")
-    table.add_row("interval", _time(setup.interval_s), "")
+    saved = setup.job.checkpoint
+    table.add_row("MTBF of the job", _time(mix.mtbf_s))
+    table.add_row(f"recovery ({can})", _time(mix.mean_recovery_s))
+    table.add_row(f"checkpoint ({saved.kind})", "" if saved.kind == "none" else _time(saved.stall_s))
+    table.add_row("interval", "never" if saved.kind == "none" else _time(setup.interval_s))
     for name, best_s in outlook.best_s.items():
-        table.add_row(f"best interval, {name}", "as short as possible" if best_s is None else _time(best_s), "")
+        table.add_row(f"best interval, {name}", "as short as possible" if best_s is None else _time(best_s))
     waiting = setup.waiting_share()
     if waiting is not None:
-        table.add_row("waiting for nodes, Erlang-B", f"{waiting:.2%}", "")
+        table.add_row("waiting for nodes, Erlang-B", f"{waiting:.2%}")
     _add_ledger(table, outlook.ledger)
     return table
 
@@ -58,6 +84,24 @@ def _add_ledger(table: Table, ledger: Mapping[str, float]) -> None:
     for bucket, share in ledger.items():
         if share >= 5e-5:
             table.add_row(f"  {bucket.replace('_', ' ')}", *blanks, f"{share:.2%}")
+
+
+def what_if_table(study: Study) -> Table:
+    """The policies of a study, and what each knob moves."""
+    table = _table("what if", "goodput (95 % interval)", "change in points (95 % interval)")
+    for policy in study.policies:
+        table.add_row(
+            policy.name, _share(policy.goodput), "" if policy is study.policies[0] else _points(policy.change)
+        )
+    for bar in study.sensitivities:
+        for words, change in (("half", bar.half), ("twice", bar.twice)):
+            table.add_row(f"{words} the {KNOBS[bar.knob]}", "", _points(change))
+    return table
+
+
+def _points(estimate: Estimate) -> str:
+    low, high = estimate.interval()
+    return f"{estimate.value * 100:+.2f} ({low * 100:+.2f} to {high * 100:+.2f})"
 
 
 def curve_table(points: Sequence[CurvePoint]) -> Table:
@@ -130,7 +174,7 @@ def _number(value: float | None) -> str:
 def _share(estimate: Estimate | None) -> str:
     if estimate is None:
         return ""
-    low, high = estimate.interval()
+    low, high = estimate.share_interval()
     return f"{estimate.value:.2%} ({low:.2%} to {high:.2%})"
 
 

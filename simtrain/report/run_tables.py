@@ -138,6 +138,11 @@ def runs_notes(runs: Sequence[RunReport]) -> str:
             f"Checkpoints: {'; '.join(dict.fromkeys(_checkpoint(run) for run in runs))}.",
             f"Can failures strike recovery? {' / '.join(dict.fromkeys(_strikes(run) for run in runs))}.",
         ]
+    lines += [
+        f"Warning{f', {run.step.scenario.name}' if len(runs) > 1 else ''}: {warning}."
+        for run in runs
+        for warning in run.warnings
+    ]
     late = [run.step.scenario.name for run in runs if not run.completed]
     lines += [f"Not all tokens trained by the horizon: {', '.join(late)}."] if late else []
     return "\n".join(lines)
@@ -161,7 +166,7 @@ def _goodput(run: RunReport) -> str:
 
 
 def _failures_a_day(run: RunReport) -> float:
-    return float(run.result.failures.sum() / run.result.wall_s.sum() * _DAY_S)
+    return float(run.stops.sum() / run.result.wall_s.sum() * _DAY_S)
 
 
 def _strikes(run: RunReport) -> str:

@@ -1,4 +1,4 @@
-"""What-if analyses of runs with failures drawn: intervals, sizes, sensitivities, failure rates, spares."""
+"""What-if analyses of one job drawn: intervals, failure rates, sensitivities."""
 
 from __future__ import annotations
 
@@ -6,29 +6,22 @@ from collections.abc import Sequence
 
 import numpy as np
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from simtrain.quantities import format_quantity
-from simtrain.reliability.what_if import GoodputMap, IntervalCurve, SensitivityBar, SizeCurve, SpareCurve
+from simtrain.reliability.what_if import GoodputMap, IntervalCurve, SensitivityBar
 from simtrain.report.frame import framed
+from simtrain.report.goodput_text import KNOBS
 from simtrain.report.palette import BACKGROUND, INK, STYLES, Kind, lighten
 
-__all__ = ["goodput_by_interval", "goodput_by_rate", "goodput_by_size", "sensitivity", "spares"]
+__all__ = ["goodput_by_interval", "goodput_by_rate", "round_ticks", "sensitivity"]
 
 _BLUE, _ORANGE, _GREEN = (STYLES[kind].color for kind in (Kind.FORWARD, Kind.BACKWARD, Kind.BACKWARD_WEIGHT))
-_LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555B66")
-_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid")
 _OPTIMA = {
     "exact": (INK, "solid"),
     "daly": (_GREEN, "dash"),
     "young": ("#8F4A72", "dot"),
     "simulated": (_ORANGE, "dashdot"),
-}
-_KNOBS = {
-    "mtbf": "time between failures",
-    "recovery": "recovery time",
-    "interval": "checkpoint interval",
-    "checkpoint": "cost of a checkpoint",
-    "spares": "spare nodes",
 }
 
 
@@ -42,6 +35,7 @@ def goodput_by_interval(curve: IntervalCurve) -> go.Figure:
             name="95 % band of the simulation",
             x=np.concatenate((minutes, minutes[::-1])),
             y=np.concatenate((bounds[:, 0], bounds[::-1, 1])),
+            mode="lines",
             fill="toself",
             fillcolor=lighten(_BLUE, 0.75),
             line={"width": 0},
@@ -70,7 +64,12 @@ def goodput_by_interval(curve: IntervalCurve) -> go.Figure:
                 hovertemplate="every %{x:.3g} min: %{y:.2f} %<extra>formula</extra>",
             )
         )
+    low, high = (each / 60 for each in curve.near_best_s)
+    if low < high:
+        figure.add_vrect(low, high, fillcolor=_ORANGE, opacity=0.13, line_width=0, layer="below")
     top = float(np.nanmax(np.append(curve.closed_form, bounds[:, 1] / 100))) * 100
+    least = float(bounds[:, 0].min())
+    bottom = max(0.0, least - 0.1 * (top - least)) if least > top / 2 else 0.0
     for name, (color, dash) in _OPTIMA.items():
         best_s = curve.best_s.get(name)
         if best_s is None:
@@ -79,47 +78,24 @@ def goodput_by_interval(curve: IntervalCurve) -> go.Figure:
             go.Scatter(
                 name=f"best, {name.capitalize() if name in ('daly', 'young') else name}: {best_s / 60:.3g} min",
                 x=[best_s / 60] * 2,
-                y=[0, top * 1.05],
+                y=[bottom, top + 0.05 * (top - bottom)],
                 mode="lines",
                 line={"color": color, "dash": dash, "width": 1.6},
             )
         )
     struck = "Failures strike recovery too." if curve.recovery_can_fail else "No failure strikes recovery."
-    framed(figure, "Goodput against checkpoint interval", struck, height=480)
+    band = "<br>Shaded: intervals whose goodput cannot be told from the best (95 %)." if low < high else ""
+    framed(figure, "Goodput against checkpoint interval", struck + band, height=500)
     figure.update_layout(margin_b=126)
-    figure.update_xaxes(title_text="useful work between two checkpoints (min)", **_log(minutes))
-    figure.update_yaxes(title_text="goodput (%)", range=[0, top * 1.08])
-    return figure
-
-
-def goodput_by_size(curves: Sequence[SizeCurve]) -> go.Figure:
-    """Goodput at the best interval against GPUs of the job, one line per recovery time or failure rate."""
-    figure = go.Figure()
-    for i, curve in enumerate(curves):
-        figure.add_trace(
-            go.Scatter(
-                name=curve.name,
-                x=curve.gpus,
-                y=curve.goodput * 100,
-                mode="lines+markers",
-                line={"color": _LINES[i % 7], "dash": _DASHES[i % 7], "width": 2},
-                customdata=[format_quantity(t, "time") for t in curve.interval_s],
-                hovertemplate=f"<b>{curve.name}</b><br>%{{x:,}} GPUs: %{{y:.1f}} %, a checkpoint each %{{customdata}}"
-                "<extra></extra>",
-            )
-        )
-    framed(figure, "Goodput against size", "By formula, blocking checkpoints at their best interval.", height=460)
-    figure.update_layout(margin_b=118)
-    gpus = np.unique(np.concatenate([curve.gpus for curve in curves]))
-    figure.update_xaxes(title_text="GPUs of the job", **_log(gpus))
-    figure.update_yaxes(title_text="goodput (%)", range=[0, 102])
+    figure.update_xaxes(title_text="useful work between two checkpoints (min)", **round_ticks(minutes))
+    figure.update_yaxes(title_text="goodput (%)", range=[bottom, top + 0.08 * (top - bottom)])
     return figure
 
 
 def sensitivity(bars: Sequence[SensitivityBar]) -> go.Figure:
     """Tornado: points of goodput won or lost at half and at twice each knob, the longest bar on top; 95 % intervals."""
     figure = go.Figure()
-    names = [_KNOBS[bar.knob] for bar in bars]
+    names = [KNOBS[bar.knob] for bar in bars]
     for name, ends, color, pattern in (
         ("half", [bar.half for bar in bars], _ORANGE, "/"),
         ("twice", [bar.twice for bar in bars], _BLUE, ""),
@@ -146,89 +122,84 @@ def sensitivity(bars: Sequence[SensitivityBar]) -> go.Figure:
             )
         )
     framed(figure, "What moves goodput most", "Same failures for all; the thin lines are 95 % intervals.", height=420)
-    figure.update_layout(barmode="overlay", bargap=0.3)
+    figure.update_layout(barmode="group", bargap=0.25, bargroupgap=0.05)
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.update_xaxes(title_text="change of goodput (points)", zeroline=True, zerolinecolor=INK)
     return figure
 
 
-def goodput_by_rate(found: GoodputMap) -> go.Figure:
-    """Heat map of simulated goodput over failure rate and checkpoint interval; stars: best interval of each rate."""
+def goodput_by_rate(*maps: GoodputMap) -> go.Figure:
+    """Heat maps of simulated goodput over failure rate and checkpoint interval, one for each recovery time.
+
+    Framed: the best interval of each rate; lines: goodput of 50 and 90 %.
+    """
+    titles = [f"{format_quantity(found.recovery_s, 'time', 2)} to recover" for found in maps]
+    figure = make_subplots(1, len(maps), shared_yaxes=True, horizontal_spacing=0.02, subplot_titles=titles)
+    for column, found in enumerate(maps, 1):
+        for trace in _map_traces(found, 34 if len(maps) == 1 else 24, first=column == 1):
+            figure.add_trace(trace, 1, column)
+    figure.update_layout(
+        coloraxis={
+            "cmin": 0,
+            "cmax": 100,
+            "colorscale": [[0.0, BACKGROUND], [1.0, _BLUE]],
+            "colorbar": {"title": {"text": "goodput (%)", "side": "right"}, "outlinewidth": 0, "thickness": 16},
+        }
+    )
+    words = "Framed: the best interval of each rate."
+    framed(figure, "Goodput by failure rate and checkpoint interval", words, 520)
+    figure.update_layout(margin_b=118, margin_t=112)
+    figure.update_xaxes(type="category", showgrid=False)
+    figure.update_yaxes(type="category", showgrid=False)
+    figure.update_xaxes(title_text="useful work between two checkpoints", col=(len(maps) + 1) // 2)
+    figure.update_yaxes(title_text="GPU-days per failure", col=1)
+    return figure
+
+
+def _map_traces(found: GoodputMap, size: int, *, first: bool) -> list[go.Heatmap | go.Contour | go.Scatter]:
     shown = found.goodput * 100
-    times = [format_quantity(t, "time") for t in found.interval_s]
-    rates = [f"{days:,.0f}" for days in found.gpu_days]
-    figure = go.Figure(
-        go.Heatmap(
+    times = [format_quantity(t, "time", 3) for t in found.interval_s]
+    rates = [f"{days:,.0f}" if days >= 10 else f"{days:.3g}" for days in found.gpu_days]
+    cells = go.Heatmap(
+        x=times,
+        y=rates,
+        z=shown,
+        coloraxis="coloraxis",
+        text=[[f"{value:.0f}" for value in row] for row in shown],
+        texttemplate="%{text}",
+        hovertemplate="a failure in %{y} GPU-days, a checkpoint each %{x}: %{z:.1f} %<extra></extra>",
+        xgap=1,
+        ygap=1,
+    )
+    lines = [
+        go.Contour(
+            name=f"goodput {level} %",
             x=times,
             y=rates,
             z=shown,
-            zmin=0,
-            zmax=100,
-            text=[[f"{value:.0f}" for value in row] for row in shown],
-            texttemplate="%{text}",
-            colorscale=[[0.0, BACKGROUND], [1.0, _BLUE]],
-            colorbar={"title": {"text": "goodput (%)", "side": "right"}, "outlinewidth": 0},
-            hovertemplate="a failure in %{y} GPU-days, a checkpoint each %{x}: %{z:.1f} %<extra></extra>",
-            xgap=1,
-            ygap=1,
-        )
-    )
-    best = np.argmax(found.goodput, axis=1)
-    figure.add_trace(
-        go.Scatter(
-            x=[times[j] for j in best],
-            y=rates,
-            mode="markers",
-            marker={"symbol": "square-open", "size": 34, "color": _ORANGE, "line": {"width": 2.5}},
+            contours={"type": "levels", "coloring": "none", "start": level, "end": level, "size": 1},
+            line={"color": INK, "width": 2.2, "dash": dash, "smoothing": 0.6},
+            showscale=False,
+            legendgroup=f"{level}",
+            showlegend=first,
             hoverinfo="skip",
-            showlegend=False,
         )
+        for level, dash in ((50, "solid"), (90, "dash"))
+    ]
+    best = go.Scatter(
+        x=[times[j] for j in np.argmax(found.goodput, axis=1)],
+        y=rates,
+        mode="markers",
+        marker={"symbol": "square-open", "size": size, "color": _ORANGE, "line": {"width": 2.5}},
+        hoverinfo="skip",
+        showlegend=False,
     )
-    framed(figure, "Goodput by failure rate and checkpoint interval", "Framed: the best interval of each rate.", 460)
-    figure.update_layout(margin_b=70)
-    figure.update_xaxes(title_text="useful work between two checkpoints", type="category", showgrid=False)
-    figure.update_yaxes(title_text="GPU-days per failure", type="category", showgrid=False)
-    return figure
+    return [cells, *lines, best]
 
 
-def spares(curve: SpareCurve) -> go.Figure:
-    """Share of time with enough nodes against cold spare nodes, simulated beside Erlang-B."""
-    reach = [(e.interval()[1] - e.value) * 100 for e in curve.sampled]
-    figure = go.Figure()
-    figure.add_trace(
-        go.Scatter(
-            name="Erlang-B",
-            x=curve.spares,
-            y=curve.erlang_b * 100,
-            mode="lines",
-            line={"color": INK, "dash": "dash", "width": 1.8},
-            hovertemplate="%{x} spare nodes: %{y:.2f} %<extra>Erlang-B</extra>",
-        )
-    )
-    figure.add_trace(
-        go.Scatter(
-            name="simulated, 95 % interval",
-            x=curve.spares,
-            y=[e.value * 100 for e in curve.sampled],
-            error_y={"type": "data", "array": reach, "thickness": 1.2},
-            mode="markers",
-            marker={"color": _BLUE, "size": 9},
-            hovertemplate="%{x} spare nodes: %{y:.2f} %<extra>simulated</extra>",
-        )
-    )
-    framed(
-        figure, "Spare nodes against availability", "Erlang-B: failures at their full rate all the time.", height=420
-    )
-    figure.update_xaxes(title_text="cold spare nodes", tickmode="array", tickvals=curve.spares.tolist())
-    figure.update_yaxes(title_text="time with enough nodes (%)", range=[0, 104])
-    return figure
-
-
-def _log(values: np.ndarray) -> dict[str, object]:
-    ticks = [float(value) for value in values]
-    return {
-        "type": "log",
-        "tickmode": "array",
-        "tickvals": ticks,
-        "ticktext": [f"{value:,.3g}" if value < 1000 else f"{value:,.0f}" for value in ticks],
-    }
+def round_ticks(values: np.ndarray) -> dict[str, object]:
+    """A logarithmic axis with ticks at 1, 2 and 5 times powers of ten."""
+    low, high = np.floor(np.log10(values.min())), np.ceil(np.log10(values.max()))
+    ticks = [m * 10.0**k for k in np.arange(low, high + 1) for m in (1, 2, 5)]
+    ticks = [tick for tick in ticks if values.min() * 0.99 <= tick <= values.max() * 1.01]
+    return {"type": "log", "tickmode": "array", "tickvals": ticks, "ticktext": [f"{tick:,.4g}" for tick in ticks]}

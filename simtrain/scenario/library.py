@@ -68,6 +68,8 @@ def find(kind: str, name: str, base: Path | None = None, where: str = "") -> Pat
         ScenarioError: there is no such file.
     """
     if not _is_path(name):
+        if kind == "preset" and where and name.lower() == "none":
+            raise ScenarioError(f"{where}: no preset is called {name!r}; where nothing fails write null")
         if name not in names(kind):
             raise UnknownNameError(kind, name, names(kind), where)
         return root() / FOLDERS[kind] / f"{name}.yaml"

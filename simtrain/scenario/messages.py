@@ -14,8 +14,9 @@ from pydantic_core import ErrorDetails
 
 from simtrain.errors import nearest
 from simtrain.scenario import library
+from simtrain.scenario.overrides import LABEL
 from simtrain.scenario.part import Part
-from simtrain.scenario.resolve import PARTS, Document
+from simtrain.scenario.resolve import PARTS, Document, Origin
 
 __all__ = ["explain"]
 
@@ -54,7 +55,10 @@ def explain(error: ValidationError, schema: type[Part], document: Document) -> s
 def _line(detail: ErrorDetails, schema: type[Part], document: Document) -> str:
     keys = _keys(detail, document)
     what = _describe(detail, keys, schema, document)
-    return f"{_origin(keys, document)}: {'.'.join(map(str, keys))} {what}"
+    label = _origin(keys, document)
+    if detail["type"] == "impossible":  # of a whole mapping: whoever changed a key of it last
+        label = next((o.label for o in _origins(keys, document) if o.label == LABEL), label)
+    return " ".join((f"{label}:", *filter(None, (".".join(map(str, keys)), what))))
 
 
 def _keys(detail: ErrorDetails, document: Document) -> Keys:
@@ -91,6 +95,12 @@ def _origin(keys: Keys, document: Document) -> str:
     return label
 
 
+def _origins(keys: Keys, document: Document) -> list[Origin]:
+    """Where the keys of the mapping at ``keys`` come from."""
+    here = _written(keys, document)
+    return list(here.origins.values()) if isinstance(here, Document) else []
+
+
 def _describe(detail: ErrorDetails, keys: Keys, schema: type[Part], document: Document) -> str:
     kind = detail["type"]
     value = _show(_written(keys, document))
@@ -124,7 +134,8 @@ def _show(value: Any) -> str:
 
 def _or_name(keys: Keys, schema: type[Part]) -> str:
     part = _named_part(keys, schema)
-    return f", or the name of a {part}" if part else ""
+    none = "; null: nothing fails" if part == "preset" else ""
+    return f", or the name of a {part}{none}" if part else ""
 
 
 def _named_part(keys: Keys, schema: type[Part]) -> str:
@@ -204,15 +215,15 @@ def _field(keys: Keys, schema: type[Part], document: Document) -> FieldInfo | No
 def _owner(keys: Keys, schema: type[Part], document: Document) -> type[Part] | None:
     """The class of the mapping that holds the last of ``keys``; None where it is no Part."""
     owner: type[Part] | None = schema
+    parts: list[type[Part]] = []
     here: Any = document
     for key in keys[:-1]:
         here = here[key]
-        if isinstance(key, str):
-            field = owner.model_fields.get(key) if owner else None
-            parts = list(_parts(field.annotation)) if field else []
-            owner = _chosen(parts, here)
-        else:
-            owner = _chosen(parts, here)
+        field = owner.model_fields.get(str(key)) if owner else None
+        if field:
+            parts = list(_parts(field.annotation))
+        several = field is not None and get_origin(field.annotation) in (dict, tuple)  # the next key says which
+        owner = None if several else _chosen(parts, here)
     return owner
 
 
@@ -224,10 +235,10 @@ def _chosen(parts: list[type[Part]], value: Any) -> type[Part] | None:
 
 
 def _parts(annotation: Any) -> Iterator[type[Part]]:
-    """All Part classes in a type: of a union, an Annotated, a tuple."""
+    """All Part classes in a type: of a union, an Annotated, a tuple, the values of a dict."""
     if isinstance(annotation, type) and issubclass(annotation, Part):
         yield annotation
-    elif get_origin(annotation) in (Union, types.UnionType, Annotated, tuple):
+    elif get_origin(annotation) in (Union, types.UnionType, Annotated, tuple, dict):
         for argument in get_args(annotation):
             yield from _parts(argument)
 

@@ -18,13 +18,26 @@ __all__ = [
     "CheckpointPolicy",
     "Duration",
     "Failures",
+    "LocalDisk",
     "RecoverySteps",
     "Reliability",
     "Spares",
     "Storage",
 ]
 
-Owner = Literal["gpu", "gpu_memory", "nic", "link", "node", "leaf_switch", "rack", "power_domain", "storage", "job"]
+Owner = Literal[
+    "gpu",
+    "gpu_memory",
+    "nic",
+    "link",
+    "node",
+    "leaf_switch",
+    "spine_switch",
+    "rack",
+    "power_domain",
+    "storage",
+    "job",
+]
 Chance = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -65,7 +78,7 @@ class RecoverySteps(Part):
     communicator: Duration = TimeLaw(mean=0.0)
     """Process groups, beyond ``communicator_per_rank`` for each rank."""
     communicator_per_rank: Seconds = Field("3 ms")
-    """MegaScale (arXiv 2402.15627, section 3.5): under 30 s for more than 10,000 GPUs once made scalable."""
+    """Assumed: 30 s for 10,000 GPUs, where process groups are made to scale; far longer where they are not."""
     load: Duration = TimeLaw(mean=0.0)
     """Reading the checkpoint, beyond its bytes over ``storage.read``."""
     warmup_steps: float = Field(0.0, ge=0)
@@ -92,14 +105,18 @@ class Failures(Part):
     renewal: Literal["replaced", "system"] = "replaced"
     """replaced: a failed part is replaced by a new one, the others keep their age. system: one clock for all parts
     together, started anew by every recovery."""
-    effect: Literal["stop", "hang", "slow", "degraded", "corrupt", "planned"] = "stop"
+    effect: Literal["stop", "hang", "slow", "degraded", "corrupt", "planned", "outage"] = "stop"
     """stop, hang: the job stops (what differs is ``detection``). slow: GPUs run at ``factor``. degraded: network ports
     run at ``factor``. corrupt: silent, found after ``detection``; work falls back to before it. planned: nothing is
-    lost but ``duration``."""
+    lost but ``duration``. outage, of owner storage: nothing is written or read for ``duration``, and training goes
+    on."""
     factor: float = Field(1.0, gt=0, le=1)
     """Speed left under slow and degraded; the step is simulated again to see what this does to the job."""
     duration: Duration = TimeLaw(mean=0.0)
-    """Of slow, degraded and planned."""
+    """Of slow, degraded, planned and outage."""
+    notice: Seconds = 0.0
+    """A stop is announced so long before: the job saves its state at once if that will be durable in time, and works
+    on. Clouds that preempt nodes tell 30 to 120 s before."""
     detection: Duration | None = None
     """Until it is noticed; absent: ``recovery.detection``."""
     recovery: RecoverySteps | None = None
@@ -107,10 +124,12 @@ class Failures(Part):
     span: int = Field(1, ge=1)
     """Nodes of one rack or power domain."""
     nodes_lost: int | None = Field(None, ge=0)
-    """Nodes that go to repair; absent: the nodes that hang on the part (1 for what is inside a node, all nodes of a
-    leaf switch, ``span`` for a rack; none for storage and the job)."""
+    """Nodes that go to repair; absent: the nodes that hang on the part (1 for what is inside a node, all nodes with a
+    port on a leaf switch, ``span`` for a rack or less for the last; none for storage, the job, and a spine switch
+    beside which there are others). Given, they are any so many nodes in a row."""
     survives_memory: Chance | None = None
-    """Chance that checkpoints in memory outlive the event; absent: worked out from ``checkpoint.memory_copies``."""
+    """Chance that checkpoints in memory or on local disks outlive the event; absent: worked out from the nodes that it
+    takes and those that hold copies."""
     repair: Duration | None = None
     """Absent: ``spares.repair``."""
     infant_factor: float = Field(1.0, ge=1)
@@ -129,6 +148,12 @@ class Failures(Part):
     def _says_how_often(self) -> Self:
         if (self.mtbf is None) == (self.share is None):
             message = 'needs either mtbf, such as "6000 days", or share, a weight above 0'
+            raise PydanticCustomError("impossible", "{message}", {"message": message})
+        if self.effect == "outage" and self.owner != "storage":
+            message = f"effect = 'outage' needs owner: storage; the owner is {self.owner!r}"
+            raise PydanticCustomError("impossible", "{message}", {"message": message})
+        if self.notice and (self.effect != "stop" or self.renewal != "replaced"):
+            message = "notice needs effect: stop and renewal: replaced"
             raise PydanticCustomError("impossible", "{message}", {"message": message})
         if self.infant_factor > 1 and self.law != "exponential":
             message = f"infant_factor = {self.infant_factor:g} needs law: exponential"
@@ -157,6 +182,19 @@ def _interval(value: Any) -> str:
 Interval = Annotated[str, BeforeValidator(_interval)]
 
 
+class LocalDisk(Part):
+    """Checkpoints on the SSDs of nodes: they outlive a process or a GPU whose node stays, but not a node."""
+
+    interval: Interval = "exact"
+    """Work between two: as ``checkpoint.interval``, by rule from the failures that they outlive. Where that is no
+    shorter than ``checkpoint.interval``, none are written."""
+    write: BytesPerSecond = Field("4 GB/s", gt=0)
+    """Of one node; training waits for its part of the bytes over this. Assumed: one PCIe 4.0 x4 drive of data centre
+    grade; put in your own."""
+    read: BytesPerSecond = Field("6.5 GB/s", gt=0)
+    """Of one node, at recovery. Assumed: the same drive."""
+
+
 class CheckpointPolicy(Part):
     """When the state of the training is saved, and at what cost."""
 
@@ -169,19 +207,35 @@ class CheckpointPolicy(Part):
     """Absent: blocking, the bytes over ``storage.write``; otherwise each GPU's part over its PCIe link."""
     persist: Seconds | None = None
     """From the stall's end until it is durable; absent: the bytes over ``storage.write``."""
+    persist_speed: float | None = Field(None, gt=0, le=1)
+    """Speed left to training while a checkpoint is on its way to storage; absent: worked out from
+    ``storage.network``."""
     memory_interval: Interval = "1 step"
     """Work between two copies in memory, with tiered; one step with just_in_time."""
     memory_stall: Seconds = 0.0
     """Stall of a copy in memory: 0.01 to 0.04 s a step in ByteRobust, nothing where it hides under computation."""
     memory_copies: int = Field(2, ge=1)
-    """Hosts that hold each part, on neighbouring nodes: an event that takes fewer nodes leaves a copy (GEMINI, SOSP
-    2023)."""
+    """Nodes that hold each node's state, itself included: an event that takes them all takes the checkpoint."""
+    memory_placement: Literal["neighbour", "spread"] = "neighbour"
+    """neighbour: groups of so many nodes in a row hold each other's state (the placement of GEMINI, SOSP 2023).
+    spread: nodes as far apart as can be, hence under different leaf switches where there are enough."""
     memory_load: Seconds | None = None
     """Loading from memory; absent: each GPU's part over its PCIe link."""
+    local: LocalDisk | None = None
+    """Also on local disks, with kind blocking or async; a policy of ``spares`` that waits for the same nodes finds
+    these checkpoints again."""
     after_last_segment: bool = True
     """Also at the end."""
     keep_last: int | None = Field(None, ge=1)
     """Checkpoints kept; absent: all. Where a silent corruption is in all of them, training starts over."""
+
+    @model_validator(mode="after")
+    def _has_one_fast_tier(self) -> Self:
+        if self.local is not None and self.kind not in ("blocking", "async"):
+            why = "saves nothing" if self.kind == "none" else "saves in memory"
+            message = f"kind = {self.kind} {why}, and local saves on disks; allowed with local: kind blocking or async"
+            raise PydanticCustomError("impossible", "{message}", {"message": message})
+        return self
 
 
 class Storage(Part):
@@ -190,6 +244,10 @@ class Storage(Part):
     write: BytesPerSecond = Field("100 GB/s", gt=0)
     """All GPUs together. 50 to 200 GB/s in a survey of 85,000 production checkpoints (VAST Data); Llama 3: 2 TB/s."""
     read: BytesPerSecond = Field("100 GB/s", gt=0)
+    network: Literal["frontend", "training"] = "frontend"
+    """How checkpoints leave a node: by a network of their own, as large clusters have one for storage, or by the ports
+    that training uses. Of these an asynchronous one gets at most half (max-min fairness), and training the rest; a
+    blocking one gets all."""
 
 
 class Spares(Part):

@@ -28,21 +28,22 @@ def purchase_usd(scenario: Scenario) -> float:
     return float(scenario.cluster.nodes * (price + ports * port))
 
 
-def power_watts(scenario: Scenario) -> float:
-    """IT power of the cluster at load, without cooling."""
-    node = _node(scenario)
+def power_watts(scenario: Scenario, off: int = 0) -> float:
+    """IT power of the cluster at load, without cooling; ``off`` of its nodes are switched off and draw none."""
+    node, running = _node(scenario), scenario.cluster.nodes - off
     if node.power is not None:
-        return float(scenario.cluster.nodes * node.power)
+        return float(running * node.power)
     if isinstance(node.device, Device) and node.device.power is not None:
-        return float(scenario.cluster.nodes * node.gpus * node.device.power)
+        return float(running * node.gpus * node.device.power)
     raise ScenarioError(f"the power of {node.title} is not known; set cluster.node.power, for example '10.2 kW'")
 
 
-def job_report(scenario: Scenario, tokens_per_s: float) -> JobReport:
-    """The bill of training ``workload.tokens`` at ``tokens_per_s`` of the whole cluster, without failures.
+def job_report(scenario: Scenario, tokens_per_s: float, off: int = 0) -> JobReport:
+    """The bill of training ``workload.tokens`` at ``tokens_per_s`` of the whole cluster.
 
     Purchase: price / (amortisation * utilisation) per hour plus electricity * power * PUE.
     Rent: GPU-hours * rent; electricity is the landlord's.
+    Nodes that are ``off`` (cold spares) are bought or rented like the others, and draw no power.
     """
     money, gpus = scenario.money, gpus_of(scenario)
     hours = scenario.workload.tokens / tokens_per_s / 3600.0
@@ -52,7 +53,9 @@ def job_report(scenario: Scenario, tokens_per_s: float) -> JobReport:
     if money.mode == "purchase":
         purchase = _known(purchase_usd, scenario, unknown)
         hardware = _times(purchase, hours * 3600.0 / (money.amortisation * money.utilisation))
-        power = _times(_known(power_watts, scenario, unknown), money.pue * hours * money.electricity / 1e3)
+        power = _times(
+            _known(lambda s: power_watts(s, off), scenario, unknown), money.pue * hours * money.electricity / 1e3
+        )
     else:
         hardware = _times(_known(_rent, scenario, unknown), gpus * hours)
     cost = None if hardware is None or power is None else hardware + power

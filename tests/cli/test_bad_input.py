@@ -112,6 +112,13 @@ VALUES = {
     "choice": ("layout.recompute=fulll", ["none, selective, full", "did you mean 'full'?"]),
     "precision misspelt": ("layout.precision=bf61", ["did you mean 'bf16'?"]),
     "mode of paying": ("money.mode=lease", ["'lease'", "purchase, rent"]),
+    "no failures": ("reliability=off", ["reliability = false", "the name of a preset; null: nothing fails"]),
+    "none for null": ("reliability=none", ["no preset is called 'none'", "null"]),
+    "failures too many": (
+        "reliability={mtbf_per_gpu: 0.1 ms}",
+        ["small.yaml: reliability: a failure each 6.25e-06 s", "allowed: a longer mtbf"],
+    ),
+    "key of a class": ("reliability={classes: {a: {mtbff: 1 s}}}", ["no such key in reliability.classes.a", "'mtbf'"]),
     # names
     "model": ("workload.model=llama2-8b", ["--set: workload.model: no model is called 'llama2-8b'", "Did you mean"]),
     "device": ("cluster.node.device=h100-sx", ["no device is called", "Did you mean 'h100-sxm'?"]),

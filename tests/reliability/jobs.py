@@ -58,6 +58,7 @@ def checkpoints(draw):
         interval_s=interval,
         stall_s=draw(times(0, 5)),
         persist_s=draw(times(0, 90)),
+        persist_speed=draw(st.sampled_from([1.0, 0.9, 0.3])),
         memory_interval_s=interval / draw(st.sampled_from([1, 3, 20])),
         memory_stall_s=draw(times(0, 0.5)),
         memory_recovery=draw(st.none() | recoveries()),
@@ -68,18 +69,19 @@ def checkpoints(draw):
 
 @st.composite
 def classes(draw, name):
-    effect = draw(st.sampled_from(["stop", "stop", "hang", "slow", "degraded", "corrupt", "planned"]))
+    effect = draw(st.sampled_from(["stop", "stop", "hang", "slow", "degraded", "corrupt", "planned", "outage"]))
     system = draw(st.integers(0, 5)) == 0
     law = draw(laws(150.0, 900.0))
     return FailureClass(
         name=name,
-        owner=draw(st.sampled_from(["node", "gpu", "job"])),
+        owner="storage" if effect == "outage" else draw(st.sampled_from(["node", "gpu", "job", "storage"])),
         components=1 if system else draw(st.integers(1, 5)),
         law=law,
         renewal="system" if system else "replaced",
         effect=effect,
         factor=draw(st.floats(0.2, 1.0)),
         duration=draw(laws(1.0, 50.0)),
+        notice_s=draw(times(0, 200)) if effect == "stop" and not system and draw(st.booleans()) else 0.0,
         nodes_lost=draw(st.integers(0, 2)),
         detection=draw(st.sampled_from([fixed(0.0), fixed(3.0), Law("exponential", 5.0)])),
         recovery=draw(st.none() | recoveries()),
@@ -108,6 +110,7 @@ def fleets(draw):
         crews=draw(st.none() | st.integers(1, 2)),
         repair_success=draw(st.sampled_from([1.0, 0.7])),
         failures_while_stopped=draw(st.booleans()),
+        idle_nodes_fail=draw(st.booleans()),
         policy=draw(st.sampled_from(["wait", "spare", "shrink", "replica"])),
         nodes_per_replica=per_replica,
         min_replicas=draw(st.integers(1, replicas)),

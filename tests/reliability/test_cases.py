@@ -113,6 +113,14 @@ VARIANTS = {
     "late durability": ("async_snapshot_5s_persist_120s", {"persist_delay_s": 600.0, "system_mtbf_s": 2000.0}),
     "ageing parts": ("weibull075_components", {"weibull_shape": 1.5, "weibull_scale_s": None}),
     "idle nodes": ("elastic_dp16", {"nodes": 66}),
+    "idle nodes that do not fail": ("elastic_dp16", {"nodes": 66, "idle_nodes_fail_too": False}),
+    "work that is lost": ("elastic_dp16", {"lost_work_s": 3600.0}),
+    "slow persisting": ("async_snapshot_5s_persist_120s", {"persist_slows_training": 0.3, "system_mtbf_s": 2000.0}),
+    "queueing snapshots": ("async_snapshot_5s_persist_120s", {"persist_delay_s": 900.0, "system_mtbf_s": 4000.0}),
+    "both": (
+        "async_snapshot_5s_persist_120s",
+        {"persist_delay_s": 700.0, "persist_slows_training": 0.5, "failure_during_recovery": "restarts_recovery"},
+    ),
     "half from memory": ("two_tier_memory_95pct", {"prob_recover_from_memory": 0.5, "system_mtbf_s": 3000.0}),
 }
 
@@ -154,6 +162,32 @@ def test_a_wrong_value_is_named(case, tmp_path) -> None:
             solve(opened(tmp_path, document), engine)
         assert caught.value.exit_status == 2
         assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [True, 1, -0.1, "half"])
+@pytest.mark.parametrize("name", ["async_snapshot_5s_persist_120s", "det_async_20"])
+def test_how_much_persisting_slows_must_be_said(name, value, tmp_path) -> None:
+    document = question(name)
+    document["params"]["persist_slows_training"] = value
+    with pytest.raises(InputError, match=r"persist_slows_training = .* it must be false, or the share of its speed"):
+        opened(tmp_path, document)
+
+
+def test_a_replay_with_persisting_that_slows(tmp_path) -> None:
+    """No failure: each of 60 segments but the first works 180 s at 3/4 of its speed while the last is persisted."""
+    document = question("det_async_20")
+    document["params"] |= {"persist_slows_training": 0.25, "failure_instants_s": []}
+    found = solve(opened(tmp_path, document))
+    assert found.answer["wall_s"] == pytest.approx(60 * 604 + 59 * 180 * 0.25)
+    assert found.answer["ledger"]["stall"] == pytest.approx(60 * 4 + 59 * 180 * 0.25)
+
+
+def test_a_kind_says_what_it_cannot_answer(tmp_path) -> None:
+    replays, random = (opened(tmp_path, question(name)).case for name in ("det_hand_checked", "spares_256_nodes_4"))
+    with pytest.raises(UnsupportedError, match="nothing is sampled"):
+        replays.sampled()
+    with pytest.raises(UnsupportedError, match="one run is no answer"):
+        random.replayed(None)
 
 
 KINDS = {

@@ -6,12 +6,13 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simtrain.errors import UnsupportedError
 from simtrain.reliability import availability, intervals
 from simtrain.reliability import closed_form as formula
+from simtrain.reliability.engines import simulate
+from simtrain.reliability.job import Checkpoint, FailureClass, Job, Law, Recovery
 
 TIMES = st.floats(1.0, 1e5)
 SHARES = st.floats(0.01, 0.99)
@@ -82,9 +83,64 @@ def test_asynchronous_without_a_persist_delay_is_blocking(mtbf, tau, stall, reco
     assert 0 <= lost <= mtbf
 
 
-def test_a_persist_longer_than_the_segment_has_no_closed_form() -> None:
-    with pytest.raises(UnsupportedError, match="persist_delay_s = 700"):
-        formula.async_goodput(1000.0, 600.0, 5.0, 700.0, 0.0)
+@settings(max_examples=60, deadline=None)
+@given(
+    segment=st.floats(0.01, 1), work=st.floats(0.001, 9), stall=st.floats(0, 0.3), recovery=st.floats(0, 2),
+    last=st.booleans(),
+)  # fmt: skip
+def test_an_asynchronous_run_whose_persist_takes_no_time_is_a_blocking_one(
+    segment, work, stall, recovery, last
+) -> None:
+    found = formula.asynchronous(1.0, work, segment, stall, 0.0, recovery, checkpoint_last=last)
+    plain = formula.blocking(1.0, work, segment, stall, recovery, restarts=False, checkpoint_last=last)
+    assert found.mean_wall_s == pytest.approx(plain.mean_wall_s, rel=1e-9)
+    assert found.expected_failures == pytest.approx(plain.expected_failures, rel=1e-9)
+
+
+@given(segment=st.floats(0.01, 1), persist=st.floats(0, 2), speed=st.floats(0.1, 1), stall=st.floats(0, 0.3))
+def test_the_ends_of_an_asynchronous_run_fade(segment, persist, speed, stall) -> None:
+    args = (segment, stall, persist, 0.5)
+    runs = [formula.asynchronous(1.0, n * segment, *args, persist_speed=speed).mean_wall_s for n in (3000, 3001)]
+    goodput, _ = formula.async_goodput(1.0, *args, persist_speed=speed)
+    assert segment / (runs[1] - runs[0]) == pytest.approx(goodput, rel=1e-6)
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize(("work", "segment", "persist", "speed"), [
+    (1.0, 600.0, 60.0, 1.0), (1700.0, 500.0, 200.0, 1.0), (1700.0, 500.0, 450.0, 0.5), (1000.0, 500.0, 900.0, 0.5),
+    (2600.0, 500.0, 300.0, 0.8),
+])  # fmt: skip
+def test_an_asynchronous_run_takes_as_long_as_engines_say(work, segment, persist, speed, last) -> None:
+    found = formula.asynchronous(1000.0, work, segment, 9.0, persist, 100.0, persist_speed=speed, checkpoint_last=last)
+    saved = Checkpoint(
+        kind="async", interval_s=segment, stall_s=9.0, persist_s=persist, persist_speed=speed, after_last_segment=last
+    )
+    cause = FailureClass(name="all", owner="job", law=Law("exponential", 1000.0))
+    after = Recovery(phases=(("recovery", Law("fixed", 100.0)),), interruptible=False)
+    result = simulate(Job(work_s=work, classes=(cause,), recovery=after, checkpoint=saved), 20_000)
+    for values, known in ((result.wall_s, found.mean_wall_s), (result.failures[:, 0], found.expected_failures)):
+        sampled = intervals.mean(values)
+        assert abs(sampled.value - known) < 4.5 * sampled.error
+    quiet = formula.asynchronous(
+        math.inf, work, segment, 9.0, persist, 100.0, persist_speed=speed, checkpoint_last=last
+    )
+    assert quiet.mean_wall_s == pytest.approx(simulate(Job(work_s=work, checkpoint=saved)).wall_s[0], rel=1e-12)
+
+
+def test_a_segment_longer_than_the_work_is_all_of_it() -> None:
+    run = formula.blocking(1e9, 1.0, 1e12, 30.0, 0.0, restarts=False)
+    assert run.mean_wall_s == pytest.approx(31.0)
+
+
+def test_classes_that_never_fail_mix_to_nothing() -> None:
+    mix = formula.failure_mix([0.0, 0.0], [9.0, 9.0], restarts=True)
+    assert (mix.mtbf_s, mix.recovery_s, mix.strikes) == (math.inf, 0.0, 1.0)
+    assert formula.optimal_segment_s(math.inf, 5.0) == math.inf
+
+
+def test_without_failures_persisting_costs_what_it_slows() -> None:
+    assert formula.async_goodput(math.inf, 600.0, 5.0, 100.0, 9.0, persist_speed=0.5)[0] == 600 / (605 + 50)
+    assert formula.async_goodput(math.inf, 600.0, 5.0, 700.0, 9.0)[0] == 600 / 700
 
 
 @given(mtbf=TIMES, micro=st.floats(0.01, 0.5), micros=st.integers(1, 9), recovery=st.floats(0, 2))
@@ -168,3 +224,30 @@ def test_a_ratio_is_that_of_the_means() -> None:
     above, below = np.array([1.0, 2.0, 3.0]), np.array([2.0, 2.0, 8.0])
     assert intervals.ratio(above, below).value == pytest.approx(0.5)
     assert intervals.ratio(below * 3, below).error == pytest.approx(0.0, abs=1e-12)
+
+
+@given(
+    replicas=st.integers(1, 6), size=st.integers(1, 4), more=st.integers(0, 5), share=st.floats(0.01, 0.5),
+    idle=st.booleans(),
+)  # fmt: skip
+def test_elastic_jobs_are_the_chain_on_nodes_down(replicas, size, more, share, idle) -> None:
+    """Balance of each state, solved as a linear system."""
+    nodes = replicas * size + more
+    running = [min(replicas, (nodes - down) // size) for down in range(nodes + 1)]
+    flows = np.zeros((nodes + 1, nodes + 1))
+    for down in range(nodes):
+        flows[down, down + 1] = (nodes - down if idle else size * running[down]) / (1 - share)
+        flows[down + 1, down] = (down + 1) / share
+    balance = (flows - np.diag(flows.sum(axis=1))).T
+    balance[0] = 1.0
+    chances = np.linalg.solve(balance, np.eye(nodes + 1)[0])
+    mean, full = availability.elastic(nodes, replicas, size, 1 - share, share, idle_fail=idle)
+    assert mean == pytest.approx(float(chances @ running) / replicas, abs=1e-9)
+    assert full == pytest.approx(float(chances[np.array(running) == replicas].sum()), abs=1e-9)
+    lost, _ = availability.elastic(nodes, replicas, size, 1 - share, share, idle_fail=idle, lost_work_s=0.1)
+    assert lost == pytest.approx(max(0.0, mean * (1 - 0.1 * replicas * size / (1 - share))))
+
+
+def test_one_replica_whose_idle_nodes_do_not_fail_is_a_spare_pool() -> None:
+    mean, full = availability.elastic(12, 1, 9, 50.0, 1.0, idle_fail=False)
+    assert mean == full == pytest.approx(1 - availability.erlang_b(4, 9 / 50))

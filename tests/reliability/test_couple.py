@@ -9,14 +9,15 @@ import pytest
 from typer.testing import CliRunner
 
 import simtrain as st
-from simtrain.cluster.build import build
-from simtrain.reliability.blast import leaf_nodes
 from simtrain.reliability.couple import checkpoint_bytes, job_of
 from simtrain.reliability.engines import simulate
+from simtrain.reliability.job import Recovery
 from simtrain.reliability.optimum import best_interval
 from simtrain.reliability.run import run_of
+from simtrain.reliability.saving import persist_s, speed_while_persisting
+from simtrain.reliability.slowdown import speed_with
+from simtrain.report.run_tables import runs_notes
 from simtrain.scenario import library
-from simtrain.scenario.load import load_cluster
 from tests.small import small
 
 DAY = 86400.0
@@ -76,11 +77,13 @@ def test_no_failure_no_loss_but_stalls(plain):
 def test_money_counts_the_longer_run_and_the_spares(plain):
     bare = run_of(with_(plain, "reliability=rtx4090-30-days", "reliability.mtbf_per_gpu=2 days"), runs=5)
     assert bare.cost_usd == pytest.approx(bare.step.job.cost_usd / bare.goodput)
-    spare = run_of(
-        with_(plain, "reliability=rtx4090-30-days", "reliability.mtbf_per_gpu=2 days", "reliability.spares.cold=2"),
-        runs=5,
-    )
-    assert spare.cost_usd == pytest.approx(spare.step.job.cost_usd / spare.goodput * 2, rel=1e-9)
+    often = ("reliability=rtx4090-30-days", "reliability.mtbf_per_gpu=2 days")
+    for key, power in (("cold", 1), ("hot", 2)):
+        spare = run_of(with_(plain, *often, f"reliability.spares.{key}=2"), runs=5)
+        free, bill = spare.step.job, spare.bill
+        assert bill.power_usd == pytest.approx(free.power_usd / spare.goodput * power, rel=1e-9)
+        hardware = (free.cost_usd - free.power_usd) / spare.goodput * 2
+        assert bill.cost_usd - bill.power_usd == pytest.approx(hardware, rel=1e-9)
 
 
 def test_parts_and_blast_radius_come_from_the_cluster(plain):
@@ -99,12 +102,6 @@ def test_parts_and_blast_radius_come_from_the_cluster(plain):
         "job": (1, 0),
         "gpu": (16, 1),
     }
-
-
-def test_leaves_of_a_rail_optimised_tree_hold_one_port_of_every_node():
-    leaves = leaf_nodes(build(load_cluster("32x-hgx-h100")))
-    assert len(leaves) == 8
-    assert all(leaf == set(range(32)) for leaf in leaves)
 
 
 def test_memory_checkpoints_survive_events_smaller_than_their_copies(plain):
@@ -185,6 +182,14 @@ def test_the_timeline_counts_no_work_that_is_lost_later(plain):
     assert (np.diff(line.useful_s) >= 0).all()
 
 
+def test_hardware_that_is_only_slow_does_not_count_as_a_failure(plain):
+    slow = "reliability.classes={flap: {owner: link, mtbf: 1 h, effect: degraded, factor: 0.5, duration: 9 s}}"
+    with_flaps, without = (run_of(with_(plain, "reliability=rtx4090-30-days", *more), runs=5) for more in ((slow,), ()))
+    assert with_flaps.failures["flap"] > 100 * with_flaps.stops.mean()
+    assert with_flaps.stops.mean() < 1.5 * without.stops.mean()
+    assert without.stops.tolist() == without.result.failures.sum(axis=1).tolist()
+
+
 def test_completion_dates(plain):
     run = run_of(with_(plain, "reliability=rtx4090-30-days"), runs=40)
     p5, p50, p95 = run.days_quantiles(0.05, 0.5, 0.95)
@@ -216,6 +221,10 @@ def test_the_document_has_the_keys_scripts_rely_on():
         ("reliability.mtbf_per_gpu=30 days", "mtbf_per_gpu needs classes with a share"),
         ("reliability.recovery.start=3", "reliability.recovery.start = 3 has no unit"),
         ("reliability.spares.policy=hope", "allowed: wait, spare, shrink, replica"),
+        ("reliability.checkpoint={kind: tiered, local: {}}", "allowed with local: kind blocking or async"),
+        ("reliability.checkpoint={kind: none, local: {}}", "kind = none saves nothing"),
+        ("reliability.checkpoint.memory_placement=spred", "allowed: neighbour, spread (did you mean 'spread'?)"),
+        ("reliability.storage.network=trainin", "allowed: frontend, training (did you mean 'training'?)"),
     ],
 )
 def test_the_impossible_is_refused(override, message):
@@ -239,3 +248,148 @@ def test_a_run_that_gets_nowhere_says_why(plain):
 def test_intervals_may_be_any_time(plain, text, seconds):
     job = job_of(with_(plain, f"reliability.checkpoint={{kind: blocking, interval: {text}, stall: 1 s}}"))
     assert job.checkpoint.interval_s == seconds
+
+
+CLASSIC = (
+    "cluster.nodes=7",
+    "cluster.fabric={extends: fat-tree-ndr400, radix: 48, rail_optimised: false}",
+    "layout.pp=1",
+    "layout.tp=8",
+    "workload.global_batch=14",
+)
+
+
+@pytest.fixture(scope="module")
+def seven():
+    """Seven nodes, three on each of two leaves and one on a third."""
+    return step(*CLASSIC, "reliability=h100")
+
+
+def on_seven(seven, *overrides):
+    return job_of(dataclasses.replace(seven, scenario=small("workload.tokens=20B", *CLASSIC, *overrides)))
+
+
+def test_parts_of_different_size_are_classes_of_their_own_and_leave_others_as_they_were(seven):
+    gpu = "gpu: {owner: gpu, mtbf: 90 days}"
+    leaf = "leaf: {owner: leaf_switch, mtbf: 9 days}"
+    job = on_seven(seven, f"reliability={{classes: {{{gpu}, {leaf}}}}}")
+    assert {c.name: (c.components, c.nodes_lost) for c in job.classes} == {
+        "gpu": (56, 1),
+        "leaf, 3 nodes": (2, 3),
+        "leaf, 1 node": (1, 1),
+    }
+    alone = on_seven(seven, f"reliability={{classes: {{{gpu}}}}}")
+    endless = [dataclasses.replace(j, work_s=math.inf, horizon_s=300 * DAY, fleet=None) for j in (job, alone)]
+    together, single = (simulate(dataclasses.replace(j, recovery=Recovery()), 3) for j in endless)
+    assert together.failures[:, 0].tolist() == single.failures[:, 0].tolist()
+
+
+def test_one_clock_for_all_parts_keeps_its_rate_when_parts_differ(seven):
+    text = "reliability={classes: {leaf: {owner: leaf_switch, mtbf: 9 days, renewal: system}}}"
+    job = on_seven(seven, text)
+    assert [c.rate_per_s * 9 * DAY for c in job.classes] == pytest.approx([2, 1])
+    assert [c.components for c in job.classes] == [1, 1]
+
+
+def test_hot_spares_stand_on_leaves_too(seven):
+    text = "reliability={spares: {hot: 2}, classes: {leaf: {owner: leaf_switch, mtbf: 9 days}, node: {mtbf: 1 day}}}"
+    job = on_seven(seven, text)
+    assert [(c.name, c.components, c.nodes_lost) for c in job.classes] == [("leaf", 3, 3), ("node", 9, 1)]
+
+
+def test_total_rates_do_not_depend_on_spares_but_for_those_that_run(seven):
+    job = on_seven(seven, "reliability=a100-rsc1", "reliability.spares.hot=7")
+    assert gpu_days(job, 56) == pytest.approx(1231 / 2, rel=1e-6)
+
+
+def test_copies_on_another_leaf_outlive_a_leaf_and_neighbours_do_not(seven):
+    text = (
+        "reliability={checkpoint: {kind: tiered, interval: 30 min, memory_placement: %s},"
+        " classes: {leaf: {owner: leaf_switch, mtbf: 9 days}, node: {mtbf: 9 days},"
+        " two: {mtbf: 9 days, nodes_lost: 2}}}"
+    )
+    kept = {
+        placement: {c.name: c.survives_memory for c in on_seven(seven, text % placement).classes}
+        for placement in ("neighbour", "spread")
+    }
+    # leaves 0-2, 3-5, 6; groups 0-1, 2-3, and a ring of 4, 5, 6; of six pairs in a row two are groups, two in the ring
+    assert kept["neighbour"] == {"leaf, 3 nodes": 0, "leaf, 1 node": 1, "node": 1, "two": pytest.approx(1 / 3)}
+    assert kept["spread"] == {"leaf, 3 nodes": 1, "leaf, 1 node": 1, "node": 1, "two": 1}  # i and i + 3
+
+
+def test_local_disks_hold_what_a_node_that_stays_has_saved(plain):
+    classes = "classes: {gpu: {owner: gpu, mtbf: 9 days}, software: {owner: job, mtbf: 9 days}}"
+    local = "checkpoint: {interval: 1 h, local: {interval: 10 min, write: 2 GB/s, read: 4 GB/s}}"
+    job = job_of(with_(plain, f"reliability={{{classes}, {local}}}"))
+    size = checkpoint_bytes(plain.scenario)
+    assert {c.name: c.survives_memory for c in job.classes} == {"gpu": 0.0, "software": 1.0}
+    assert (job.checkpoint.kind, job.checkpoint.memory_interval_s) == ("tiered", 600.0)
+    assert job.checkpoint.memory_stall_s == pytest.approx(size / 2 / 2e9)
+    assert dict(job.checkpoint.memory_recovery.phases)["load"].mean_s == pytest.approx(size / 2 / 4e9)
+    waiting = job_of(with_(plain, f"reliability={{{classes}, {local}, spares: {{policy: wait}}}}"))
+    assert {c.survives_memory for c in waiting.classes} == {1.0}
+
+
+def test_local_disks_beside_a_blocking_checkpoint_are_durable_when_it_ends(plain):
+    """By rule they are not written: every failure here takes a node, and its disk."""
+    text = "reliability={mtbf_per_gpu: 30 days, checkpoint: {kind: blocking, stall: 9 s, local: {}}}"
+    job = job_of(with_(plain, text))
+    assert (job.checkpoint.kind, job.checkpoint.stall_s, job.checkpoint.persist_s) == ("blocking", 9.0, 0.0)
+    policy = "reliability.checkpoint.local.interval=1 step"
+    assert job_of(with_(plain, text, policy)).checkpoint.kind == "tiered"
+
+
+def test_local_disks_less_often_than_durable_checkpoints_are_refused(plain):
+    text = "reliability={mtbf_per_gpu: 30 days, checkpoint: {interval: 5 min, local: {interval: 10 min}}}"
+    with pytest.raises(st.ScenarioError, match=r"local\.interval = '10 min' is longer than the 5 min between"):
+        job_of(with_(plain, text))
+
+
+def test_local_disks_lose_less_work_where_processes_die(plain):
+    text = "reliability={classes: {software: {owner: job, mtbf: 2 h}}, checkpoint: {interval: 1 h%s}}"
+    plainly, locally = (run_of(with_(plain, text % more), runs=20) for more in ("", ", local: {interval: 5 min}"))
+    assert locally.ledger["lost_work"] < plainly.ledger["lost_work"] / 4
+    assert locally.goodput > plainly.goodput
+
+
+def test_storage_by_the_ports_of_training_slows_it_by_what_it_takes(plain):
+    text = "reliability={mtbf_per_gpu: 30 days, storage: {write: %s, network: %s}}"
+    part = {
+        key: with_(plain, text % key)
+        for key in (("1 GB/s", "frontend"), ("1 GB/s", "training"), ("100 GB/s", "training"), ("100 TB/s", "training"))
+    }
+    speed = {key: speed_while_persisting(s.scenario.reliability, s) for key, s in part.items()}
+    assert speed["1 GB/s", "frontend"] == 1.0
+    assert 0.5 <= speed["100 GB/s", "training"] < speed["1 GB/s", "training"] <= 1.0
+    assert speed["100 TB/s", "training"] == speed_with(plain, "degraded", 0.5)
+    assert {key: job_of(s).checkpoint.persist_speed for key, s in part.items()} == speed
+    told = with_(plain, text % ("1 GB/s", "training"), "reliability.checkpoint.persist_speed=0.9")
+    assert job_of(told).checkpoint.persist_speed == 0.9
+    half = 2 * 8 * 50e9 * 0.96 / 2
+    fast = part["100 TB/s", "training"]
+    assert persist_s(fast.scenario.reliability, fast) == pytest.approx(checkpoint_bytes(plain.scenario) / half)
+    blocking = with_(plain, text % ("100 TB/s", "training"), "reliability.checkpoint.kind=blocking")
+    assert job_of(blocking).checkpoint.stall_s == pytest.approx(checkpoint_bytes(plain.scenario) / half / 2)
+
+
+def test_storage_by_ports_that_are_not_there(plain):
+    one = step("cluster.nodes=1", "cluster.node.nics=0", "reliability={storage: {network: training}}")
+    with pytest.raises(st.ScenarioError, match=r"reliability\.storage\.network = 'training', but"):
+        speed_while_persisting(one.scenario.reliability, one)
+
+
+def test_a_run_that_hardly_gets_on_says_so(plain):
+    text = "reliability={mtbf_per_gpu: 90 min, recovery: {start: 10 min}, horizon: 20 days, checkpoint: {interval: %s}}"
+    slow, fast = (run_of(with_(plain, text % every), runs=3) for every in ("30 min", "5 s"))
+    assert 0 < slow.goodput < 0.05 < fast.goodput
+    (warning,) = slow.document()["warnings"]
+    assert warning.startswith("hardly any headway")
+    assert "strikes every 5.6" in warning
+    assert warning in runs_notes([slow])
+    assert fast.document()["warnings"] == []
+
+
+def test_a_node_that_is_preempted_with_notice_loses_less_work(plain):
+    text = "reliability={classes: {spot: {mtbf: 6 h, nodes_lost: 0, notice: %s}}, checkpoint: {interval: 1 h}}"
+    told, untold = (run_of(with_(plain, text % notice), runs=10).ledger for notice in ("2 min", "0 s"))
+    assert told["lost_work"] < untold["lost_work"] / 4

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simtrain.reliability.engines import simulate
-from simtrain.reliability.job import BUCKETS
+from simtrain.reliability.job import BUCKETS, Checkpoint, FailureClass, Fleet, Job, Law
 from tests.reliability.jobs import jobs
 
 
@@ -22,6 +22,21 @@ def test_both_engines_agree_event_by_event(job, seed):
         assert fast.ledger[bucket] == pytest.approx(plain.ledger[bucket], rel=1e-9, abs=1e-6)
     assert fast.availability == pytest.approx(plain.availability, abs=1e-9)
     assert fast.full_width == pytest.approx(plain.full_width, abs=1e-9)
+
+
+def test_what_is_due_at_one_instant_comes_in_one_order():
+    """Parts of three classes that all strike at the same times, some of them announced."""
+    classes = tuple(
+        FailureClass(name=name, components=4, law=Law("fixed", 188.1), notice_s=notice, nodes_lost=1)
+        for name, notice in (("a", 7.3), ("b", 0.0), ("c", 31.7))
+    )
+    fleet = Fleet(nodes=3, hot_spares=1, repair=Law("exponential", 100.0))
+    checkpoint = Checkpoint(kind="blocking", interval_s=50.0, stall_s=1.0)
+    job = Job(horizon_s=9000.0, classes=classes, checkpoint=checkpoint, fleet=fleet)
+    found = [
+        [(e.time_s, e.kind, e.cause) for e in simulate(job, 1, 3, how, 1).events[0]] for how in ("des", "compiled")
+    ]
+    assert found[0] == found[1]
 
 
 @settings(max_examples=60, deadline=None)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from simtrain.errors import InputError
-from simtrain.reliability.alone import classes_of_preset, job_alone, one_class, recovery_of_preset
+from simtrain.reliability.alone import classes_of_preset, recovery_of_preset
 from simtrain.reliability.incidents import Incident, IncidentLog, read_incidents
-from simtrain.reliability.job import Fleet, Law, Recovery
+from simtrain.reliability.job import Checkpoint, FailureClass, Fleet, Job, Law, Recovery
 from simtrain.reliability.many import simulate_many
 from simtrain.reliability.outlook import Setup, curve_intervals, look, sweep_intervals
 from simtrain.reliability.replay import merged, replay
@@ -22,6 +22,20 @@ DAY = 86400.0
 TEN_MINUTES = Recovery(phases=(("recovery", Law(mean_s=600.0)),))
 TRACES = Path(os.environ.get("SIMTRAIN_TRACES", Path(__file__).parents[2] / "../shared/traces"))
 TRACE = TRACES / "infinitehbd_fault_trace.json"
+
+
+def one_class(gpus: int, mtbf_s: float) -> tuple[FailureClass, ...]:
+    return (FailureClass(name="gpu", owner="gpu", components=gpus, law=Law("exponential", mtbf_s), nodes_lost=1),)
+
+
+def job_alone(classes, recovery, work_s, stall_s, persist_s=None, fleet=None) -> Job:
+    kind = Checkpoint(
+        kind="blocking" if persist_s is None else "async",
+        interval_s=work_s,
+        stall_s=stall_s,
+        persist_s=persist_s or 0.0,
+    )
+    return Job(work_s=work_s, classes=classes, recovery=recovery, checkpoint=kind, fleet=fleet)
 
 
 def seed_setup(interval: float | str = 600.0, **changes) -> Setup:

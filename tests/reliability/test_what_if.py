@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -16,9 +17,12 @@ from simtrain.reliability.what_if import (
     goodput_map,
     interval_curve,
     long_run,
+    nodes_away,
+    repair_load,
     scaled,
     sensitivities,
     size_curve,
+    size_lines,
     spare_curve,
 )
 
@@ -103,9 +107,42 @@ def test_spares_against_erlang_b() -> None:
         fleet=Fleet(nodes=64, repair=Law("exponential", 5 * DAY)),
     )
     curve = spare_curve(job, [0, 2, 4, 8], runs=20)
+    assert (curve.quantiles[:, 0] >= curve.quantiles[:, 1]).all()
+    assert curve.down[:4] == pytest.approx(poisson(3.2, 4))
+    assert (curve.down_at_most(0.5), curve.down_at_most(0.99)) == (3, 8)
     assert (np.diff(curve.erlang_b) > 0).all()
     for estimate, exact in zip(curve.sampled, curve.erlang_b, strict=True):
         assert abs(estimate.value - exact) < 5 * estimate.error + 0.01
+
+
+def poisson(mean: float, terms: int) -> list[float]:
+    return [math.exp(-mean) * mean**k / math.factorial(k) for k in range(terms)]
+
+
+def test_events_that_take_several_nodes_count_each() -> None:
+    pair = FailureClass(name="rack", components=10, law=Law("exponential", 50 * DAY), nodes_lost=2)
+    plain = FailureClass(name="node", components=10, law=Law("exponential", 50 * DAY), nodes_lost=1)
+    job = Job(work_s=DAY, classes=(pair, plain), fleet=Fleet(nodes=10, repair=Law("exponential", 5 * DAY)))
+    away = nodes_away(job)
+    assert away.sum() == pytest.approx(1)
+    assert np.arange(len(away)) @ away == pytest.approx(3) == repair_load(job)[0]
+    one = poisson(1.0, 3)
+    assert away[2] == pytest.approx(one[0] * one[2] + one[1] * one[0])
+
+
+def test_lines_of_size_agree_with_the_formula_and_fall() -> None:
+    lines = size_lines(seed_case(interruptible=False), 2048, [1024, 2048, 8192], [300.0, 600.0], runs=10)
+    assert [line.name for line in lines] == ["5 min to recover", "10 min to recover"]
+    exact = size_curve("", 30.0, 600.0, 30.0, [1024, 2048, 8192], restarts=False)
+    assert lines[1].goodput == pytest.approx(exact.goodput, abs=0.02)
+    assert lines[1].interval_s == pytest.approx(exact.interval_s)
+    assert (lines[0].goodput > lines[1].goodput).all()
+
+
+def test_the_best_simulated_interval_has_a_band_around_the_optimum() -> None:
+    curve = interval_curve(seed_case(), [60.0, 200.0, 256.0, 320.0, 1800.0], runs=20)
+    low, high = curve.near_best_s
+    assert 200 <= low <= 256 <= high <= 320
 
 
 def test_nothing_to_compare_without_failures_or_spares_without_a_fleet() -> None:

@@ -59,7 +59,7 @@ def test_what_if_figures_hold_their_numbers() -> None:
     sampled = (Estimate(0.4, 0.01, 10), Estimate(0.5, 0.01, 10))
     best = {"exact": 256.0, "young": 275.0, "daly": None, "simulated": 600.0}
     curve = report.goodput_by_interval(
-        IntervalCurve(np.array([60.0, 600.0]), sampled, np.array([0.4, 0.5]), best, True)
+        IntervalCurve(np.array([60.0, 600.0]), sampled, np.array([0.4, 0.5]), best, (60.0, 600.0), True)
     )
     assert [trace.name for trace in curve.data][3:] == [
         "best, exact: 4.27 min",
@@ -71,10 +71,15 @@ def test_what_if_figures_hold_their_numbers() -> None:
     assert size.data[0].y[0] > size.data[0].y[1] > 0
     bars = report.sensitivity([SensitivityBar("mtbf", Estimate(-0.2, 0.01, 10), Estimate(0.3, 0.01, 10))])
     assert [trace.x[0] for trace in bars.data] == pytest.approx([-20, 30])
-    heat = report.goodput_by_rate(GoodputMap(np.array([30.0]), np.array([60.0, 600.0]), np.array([[0.4, 0.5]])))
+    heat = report.goodput_by_rate(GoodputMap(np.array([30.0]), np.array([60.0, 600.0]), np.array([[0.4, 0.5]]), 600.0))
     assert list(heat.data[0].z[0]) == pytest.approx([40, 50])
-    assert heat.data[1].x[0] == "10 min"
-    pool = report.spares(SpareCurve(np.array([0, 4]), sampled, np.array([0.4, 0.5])))
+    assert heat.data[3].x[0] == "10 min"
+    assert [trace.name for trace in heat.data[1:3]] == ["goodput 50 %", "goodput 90 %"]
+    pool = report.spares(
+        SpareCurve(
+            np.array([0, 4]), sampled, np.array([[0.4, 0.3], [0.5, 0.2]]), np.array([0.4, 0.5]), 9e5, np.ones(3) / 3
+        )
+    )
     assert list(pool.data[0].y) == pytest.approx([40, 50])
     for figure in (curve, size, bars, heat, pool):
         assert figure.layout.xaxis.title.text

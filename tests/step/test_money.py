@@ -41,6 +41,15 @@ def test_a_bill_by_hand() -> None:
     assert report.usd_per_million_tokens == pytest.approx(report.cost_usd / 2e6)
 
 
+def test_nodes_that_are_off_are_paid_for_but_draw_no_power() -> None:
+    on, off = (job_report(small("cluster.nodes=3", "layout.pp=1"), 1e6, off=n) for n in (0, 1))
+    assert off.purchase_usd == on.purchase_usd
+    assert off.power_usd == pytest.approx(on.power_usd * 2 / 3)
+    assert on.cost_usd - off.cost_usd == pytest.approx(on.power_usd / 3)
+    rented = [job_report(small("money.mode=rent"), 1e6, off=n).cost_usd for n in (0, 1)]
+    assert rented[0] == rented[1]
+
+
 def test_half_the_use_doubles_what_the_hardware_costs() -> None:
     full, half = (job_report(small(f"money.utilisation={u}"), 1e6) for u in (1.0, 0.5))
     assert half.cost_usd - half.power_usd == pytest.approx(2 * (full.cost_usd - full.power_usd))

@@ -8,7 +8,6 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from simtrain.errors import UnsupportedError
 from simtrain.reliability import closed_form as formula
 from simtrain.reliability import intervals
 from simtrain.reliability.cases import jobs
@@ -27,47 +26,49 @@ class AsyncLongrun(Case):
 
     kind: ClassVar[str] = "async_two_phase_longrun"
     mtbf_s: float
-    segment_work_s: float
-    stall_s: float
-    persist_s: float
+    checkpoint: Checkpoint
     recovery_s: float
     restarts: bool
 
     @classmethod
     def read(cls, params: Params) -> Self:
         """See :class:`~simtrain.reliability.cases.base.Case`."""
-        if params.switch("persist_slows_training", False):
-            raise UnsupportedError(f"{params.where}.persist_slows_training = true is not simulated; allowed: false")
         return cls(
             params.positive("system_mtbf_s"),
-            params.positive("segment_work_s"),
-            params.not_negative("snapshot_stall_s"),
-            params.not_negative("persist_delay_s"),
+            jobs.async_checkpoint(params),
             params.not_negative("recovery_s"),
             params.restarts("ignored"),
         )
 
     def closed_form(self) -> Answer:
         """Exact in the limit of an endless run; failures that strike a recovery lose nothing more."""
-        mix = formula.failure_mix([1 / self.mtbf_s], [self.recovery_s], restarts=self.restarts)
+        mix, saved = self._mix(), self.checkpoint
         goodput, lost_s = formula.async_goodput(
-            self.mtbf_s, self.segment_work_s, self.stall_s, self.persist_s, mix.recovery_s
+            self.mtbf_s,
+            saved.interval_s,
+            saved.stall_s,
+            saved.persist_s,
+            mix.recovery_s,
+            persist_speed=saved.persist_speed,
         )
         return {"goodput": goodput, "mean_lost_work_and_stall_per_failure_s": lost_s / mix.strikes}
 
+    def _mix(self) -> formula.FailureMix:
+        return formula.failure_mix([1 / self.mtbf_s], [self.recovery_s], restarts=self.restarts)
+
     def jobs(self) -> tuple[Job, ...]:
         """Work for so many failures that the ends of a run do not show."""
-        length = self.segment_work_s + self.stall_s
-        segments = math.ceil(LONG_RUN_FAILURES / formula.expected_failures(length, self.mtbf_s))
-        jobs.affordable(segments * formula.expected_failures(max(length, self.persist_s), self.mtbf_s))
-        checkpoint = Checkpoint(
-            kind="async", interval_s=self.segment_work_s, stall_s=self.stall_s, persist_s=self.persist_s
+        length = self.checkpoint.interval_s + self.checkpoint.stall_s
+        work_s = self.checkpoint.interval_s * math.ceil(
+            LONG_RUN_FAILURES / formula.expected_failures(length, self.mtbf_s)
         )
+        saved_s = self.closed_form()["goodput"] * (self.mtbf_s + self._mix().recovery_s)  # per failure
+        jobs.affordable(work_s / saved_s if saved_s else math.inf)
         run = Job(
-            work_s=segments * self.segment_work_s,
+            work_s=work_s,
             classes=(jobs.poisson(self.mtbf_s),),
             recovery=jobs.recovery(self.recovery_s, restarts=self.restarts),
-            checkpoint=checkpoint,
+            checkpoint=self.checkpoint,
         )
         return (run,)
 

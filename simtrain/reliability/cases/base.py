@@ -61,12 +61,20 @@ class Case(ABC):
         raise UnsupportedError(f"kind {self.kind} is not simulated; allowed: --engine closed_form or auto")
 
     def sampled(self, *results: RunResult) -> dict[str, Estimate]:
-        """The random part of the answer, from what :meth:`jobs` yielded."""
-        raise NotImplementedError
+        """The random part of the answer, from what :meth:`jobs` yielded.
+
+        Raises:
+            UnsupportedError: nothing is random here.
+        """
+        raise UnsupportedError(f"kind {self.kind} replays recorded events, so that nothing is sampled")
 
     def replayed(self, result: RunResult) -> Answer:
-        """The answer of an exact case, from one run."""
-        raise NotImplementedError
+        """The answer of an exact case, from one run.
+
+        Raises:
+            UnsupportedError: the answer is random.
+        """
+        raise UnsupportedError(f"kind {self.kind} is random: one run is no answer")
 
     def no_closed_form(self, why: str) -> UnsupportedError:
         """The error for parameters without a formula."""

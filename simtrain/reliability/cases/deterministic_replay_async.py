@@ -21,9 +21,7 @@ class ReplayAsync(Case):
     exact: ClassVar[bool] = True
     instants_s: tuple[float, ...]
     work_s: float
-    segment_work_s: float
-    stall_s: float
-    persist_s: float
+    checkpoint: Checkpoint
     recovery_s: float
     restarts: bool
 
@@ -33,9 +31,7 @@ class ReplayAsync(Case):
         return cls(
             params.instants("failure_instants_s"),
             params.positive("work_s"),
-            params.positive("segment_work_s"),
-            params.not_negative("snapshot_stall_s"),
-            params.not_negative("persist_delay_s"),
+            jobs.async_checkpoint(params),
             params.not_negative("recovery_s"),
             params.restarts("ignored"),
         )
@@ -43,11 +39,8 @@ class ReplayAsync(Case):
     def jobs(self) -> tuple[Job, ...]:
         """The run itself."""
         after = jobs.recovery(self.recovery_s, restarts=self.restarts)
-        checkpoint = Checkpoint(
-            kind="async", interval_s=self.segment_work_s, stall_s=self.stall_s, persist_s=self.persist_s
-        )
         classes = (jobs.replay(self.instants_s),)
-        return (Job(work_s=self.work_s, classes=classes, recovery=after, checkpoint=checkpoint),)
+        return (Job(work_s=self.work_s, classes=classes, recovery=after, checkpoint=self.checkpoint),)
 
     def replayed(self, result: RunResult) -> Answer:
         """The run as it went."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from simtrain.errors import UnsupportedError
 from simtrain.reliability import intervals
 from simtrain.reliability.cases.base import Answer
+from simtrain.reliability.cases.params import Params
 from simtrain.reliability.cases.segments import Segments
 from simtrain.reliability.intervals import Estimate
 from simtrain.reliability.job import Checkpoint, FailureClass, Job, Law, Recovery, RunResult
@@ -12,6 +13,7 @@ from simtrain.reliability.job import Checkpoint, FailureClass, Job, Law, Recover
 __all__ = [
     "LONG_RUN_FAILURES",
     "affordable",
+    "async_checkpoint",
     "blocking_checkpoint",
     "finite_run",
     "poisson",
@@ -63,6 +65,29 @@ def blocking_checkpoint(segments: Segments) -> Checkpoint:
         interval_s=segments.segment_work_s,
         stall_s=segments.checkpoint_s,
         after_last_segment=segments.checkpoint_last,
+    )
+
+
+def async_checkpoint(params: Params) -> Checkpoint:
+    """``segment_work_s snapshot_stall_s persist_delay_s persist_slows_training``.
+
+    The last is the share of its speed that training loses while a checkpoint is on its way to storage, from 0 (or
+    false) to below 1. True says that it slows but not by how much, which neither formula nor run can do with.
+
+    Raises:
+        InputError: a key is missing or its value is not allowed.
+    """
+    slows = "persist_slows_training"
+    allowed = "false, or the share of its speed that training loses meanwhile, a number from 0 to below 1"
+    lost = 0.0 if slows in params and params.get(slows, allowed) is False else params.number(slows, allowed, 0.0)
+    if not 0 <= lost < 1:
+        raise params.error(slows, allowed)
+    return Checkpoint(
+        kind="async",
+        interval_s=params.positive("segment_work_s"),
+        stall_s=params.not_negative("snapshot_stall_s"),
+        persist_s=params.not_negative("persist_delay_s"),
+        persist_speed=1.0 - lost,
     )
 
 

@@ -68,9 +68,8 @@ class BatchFailures(Case):
         return self.repairs.jobs(self.active, self.spares, classes)
 
     def sampled(self, *results: RunResult) -> dict[str, Estimate]:
-        """Time with all nodes; nodes down by Little's law: nodes lost per second times the time to repair one."""
-        lost = np.array([c.nodes_lost for c in self.classes])
-        down = [(result.failures @ lost) * self.repairs.mttr_s for result in results]
+        """Time with all nodes; nodes down, over the time after the warm-up."""
+        down = [result.nodes_down * result.wall_s for result in results]
         return {
             "availability": self.repairs.availability(*results),
             "mean_nodes_down": intervals.ratio(down[0] - down[1], results[0].wall_s - results[1].wall_s),
