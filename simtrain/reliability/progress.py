@@ -18,6 +18,7 @@ from simtrain.reliability.pack import (
     AFTER,
     BLOCKS,
     COLD,
+    FLEET,
     HOT,
     MEMORY_STALL,
     NODES,
@@ -109,7 +110,8 @@ def advance(m: Model, st: State, to: float) -> None:
         span = s[NOW] - start
     if s[SERVING] >= m.job[NODES]:
         s[FULL] += span
-    s[MISSED] += span * (m.job[NODES] + m.job[HOT] + m.job[COLD] - s[SERVING] - s[HOT_LEFT] - s[COLD_LEFT])
+    if m.job[FLEET]:
+        s[MISSED] += span * (m.job[NODES] + m.job[HOT] + m.job[COLD] - s[SERVING] - s[HOT_LEFT] - s[COLD_LEFT])
     if s[MODE] == RUN or s[MODE] == DONE:
         return
     if s[MODE] == WAIT:

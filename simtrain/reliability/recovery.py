@@ -232,7 +232,8 @@ def plan_recovery(m: Model, st: State) -> None:
     for k in range(first, int(row[TO])):
         law, attempt = int(m.phases[k, 1]), int(s[ATTEMPTS])
         phase(st, int(m.phases[k, 0]), drawn_time(m, st, law, int(m.job[RECOVERY_KEY]), OF_PHASE, k - first, attempt))
-    hold_loading(st, s[NOW], s[OUT])
+    if s[OUT] > s[NOW]:
+        hold_loading(st, s[NOW], s[OUT])
 
 
 @jit_in_place
