@@ -239,3 +239,15 @@ def test_documents_of_another_kind_are_sent_where_they_belong(cli, folder) -> No
     ran = cli("sweep", "bad.yaml")
     assert ran.status == 2
     assert "did you mean 'axes'?" in ran.err
+
+
+def test_figures_of_many_or_long_values_stay_readable(cli, folder) -> None:
+    prices = ("--axis", "money.pue={from: 1.0, to: 2, steps: 60}", "--axis", "layout.tp=1,2", "--metric", "cost_usd")
+    assert cli("sweep", "small.yaml", *prices, "--workers", "1", "--html", "a.html").status == 0
+    (figure,) = figures((folder / "a.html").read_text())
+    assert figure["layout"]["height"] < 1400
+    assert len(figure["layout"]["yaxis"]["tickvals"]) == len(figure["layout"]["yaxis"]["ticktext"]) == 20
+    long = ("--axis", "layout={tp: 2, pp: 2, micro_batch: 1, recompute: none},{tp: 1}", "--metric", "mfu")
+    assert cli("sweep", "small.yaml", *long, "--workers", "1", "--html", "a.html").status == 0
+    (figure,) = figures((folder / "a.html").read_text())
+    assert figure["layout"]["xaxis"]["ticktext"] == ['{"tp": 2, "pp": 2, "micro_batch": 1…', '{"tp": 1}']
