@@ -13,7 +13,7 @@ from simtrain.report.frame import framed
 from simtrain.report.html import Section, Table
 from simtrain.report.palette import INK, STYLES, BucketStyle, Kind, lighten
 from simtrain.report.run_tables import BUCKET_WORDS
-from simtrain.report.stacked import stacked_bars
+from simtrain.report.stacked import scenario_names, stacked_bars
 
 if TYPE_CHECKING:
     from simtrain.reliability.run import RunReport
@@ -173,7 +173,7 @@ def run_cost(runs: RunReport | Sequence[RunReport]) -> go.Figure:
 
 def _stacked(runs: Sequence[RunReport], totals: Sequence[float], title: str, axis: str) -> go.Figure:
     figure = stacked_bars(
-        [_name(run, i) for i, run in enumerate(runs)],
+        scenario_names([run.step.scenario for run in runs]),
         RUN_BUCKETS,
         [run.ledger for run in runs],
         totals,
@@ -257,9 +257,8 @@ def _several(runs: RunReport | Sequence[RunReport]) -> list[RunReport]:
     return list(runs) if isinstance(runs, Sequence) else [runs]
 
 
-def _name(run: RunReport, number: int = 0) -> str:
-    scenario = run.step.scenario
-    return scenario.title or scenario.name or f"run {number + 1}"
+def _name(run: RunReport) -> str:
+    return scenario_names([run.step.scenario])[0]
 
 
 def _words(run: RunReport) -> str:

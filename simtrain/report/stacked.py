@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import plotly.graph_objects as go
@@ -10,10 +11,21 @@ from numpy.typing import NDArray
 
 from simtrain.report.palette import INK, BucketStyle
 
-__all__ = ["stacked_bars"]
+if TYPE_CHECKING:
+    from simtrain.scenario.scenario import Scenario
+
+__all__ = ["scenario_names", "stacked_bars"]
 
 _DARK = {"#0072B2", "#D55E00", "#009E73", "#8F4A72", "#6B3856", "#B45F8E", "#555B66"}
 """Colours on which text is white."""
+
+
+def scenario_names(scenarios: Sequence[Scenario]) -> list[str]:
+    """What bars and columns are called: titles, or names where titles are alike (those of a study inherit one)."""
+    for names in ([each.title or each.name for each in scenarios], [each.name for each in scenarios]):
+        if all(names) and len(set(names)) == len(names):
+            return names
+    return [f"scenario {number + 1}" for number in range(len(scenarios))]
 
 
 def stacked_bars(
@@ -29,7 +41,7 @@ def stacked_bars(
     """Bars from top to bottom, every bucket in its colour with its share of the whole written on it.
 
     Args:
-        names: of the bars.
+        names: of the bars, all different: plotly puts what has the same name into one bar.
         styles: of the buckets, from left to right.
         ledgers: per bar the share of each bucket.
         lengths: of whole bars, in the unit of the axis.

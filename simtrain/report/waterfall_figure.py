@@ -9,12 +9,12 @@ import plotly.graph_objects as go
 
 from simtrain.report.frame import framed
 from simtrain.report.palette import BUCKETS
-from simtrain.report.stacked import stacked_bars
+from simtrain.report.stacked import scenario_names, stacked_bars
 
 if TYPE_CHECKING:
     from simtrain.step.report import StepReport
 
-__all__ = ["step_name", "waterfall"]
+__all__ = ["waterfall"]
 
 
 def waterfall(
@@ -33,7 +33,7 @@ def waterfall(
     steps = list(steps) if isinstance(steps, Sequence) else [steps]
     seconds = [step.time_s for step in steps]
     figure = stacked_bars(
-        [step_name(step, i) for i, step in enumerate(steps)],
+        scenario_names([step.scenario for step in steps]),
         BUCKETS,
         [step.waterfall for step in steps],
         [100.0] * len(steps) if unit == "share" else seconds,
@@ -45,8 +45,3 @@ def waterfall(
     text = "share of GPU time (%)" if unit == "share" else "seconds of the step"
     figure.update_xaxes(title_text=text, range=[0.0, 100.0] if unit == "share" else None)
     return figure
-
-
-def step_name(step: StepReport, number: int = 0) -> str:
-    """Name of a step's scenario, for rows and columns."""
-    return step.scenario.title or step.scenario.name or f"scenario {number + 1}"
