@@ -39,15 +39,17 @@ def output_file(path: Path | None) -> Path | None:
     """A file to write, checked before any work is done for it.
 
     Raises:
-        InputError: it is a folder, or its folder does not exist or may not be written to.
+        InputError: it is a folder or a device, or its folder does not exist or may not be written to.
     """
     if path is None:
         return None
     if path.is_dir():
         raise InputError(f"{path} is a folder; give the name of a file to write")
+    if path.exists() and not path.is_file():  # a file would take the place of a device such as /dev/null
+        raise InputError(f"{path} is not a file; give the name of a file to write")
     if not path.parent.is_dir():
         raise InputError(f"{path} cannot be written: there is no folder {path.parent}")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
+    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
         raise InputError(f"{path} cannot be written: permission denied")
     return path
 

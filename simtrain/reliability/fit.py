@@ -54,7 +54,7 @@ class FittedClass:
         mtbf_s: of all its components together: observed time over events.
         interval_s: 95 % interval of it.
         laws: of the gaps between its events, best first.
-        repair: lognormal law of the repair times; None without any.
+        repair: lognormal law of the repair times, with their mean; None without any.
         repairs: how many repair times stand behind it.
     """
 
@@ -153,10 +153,10 @@ def _with_mean(fit: FittedLaw, mean_s: float) -> FittedLaw:
 
 
 def _repair(times_s: Sequence[float]) -> Law | None:
+    """Sigma by likelihood, the mean that of the log: how many nodes are down rests on the mean alone (Erlang)."""
     if not times_s:
         return None
-    logs = np.log(times_s)
-    return Law.of_median(math.exp(float(logs.mean())), max(float(logs.std()), _NO_SPREAD))
+    return Law("lognormal", float(np.mean(times_s)), max(float(np.log(times_s).std()), _NO_SPREAD))
 
 
 def fitted_document(classes: Sequence[FittedClass], observed_s: float, gpus: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -94,15 +95,23 @@ def _rows(path: Path) -> Iterator[_Row]:
         raise InputError(f"no incident file {str(path)!r}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise InputError(f"{path} is not a text file") from None
-    table = csv.DictReader(text.splitlines())
+    table = csv.DictReader(io.StringIO(text, newline=""))  # a quoted cell may hold line breaks
     header = [name.strip() for name in table.fieldnames or ()]
     for column in ("start", "class"):
         if column not in header:
             close = nearest(column, header)
             hint = f"; is it {close!r}?" if close else ""
             raise InputError(f"{path}, line 1: no column {column!r} ({COLUMNS[column]}){hint}")
+    twice = next((column for column in COLUMNS if header.count(column) > 1), None)
+    if twice:
+        raise InputError(f"{path}, line 1: column {twice!r} stands twice")
     table.fieldnames = header
     for cells in table:
+        if None in cells:
+            raise InputError(
+                f"{path}, line {table.line_num}: more cells than the {len(header)} columns of line 1; "
+                'a cell with a comma in it needs quotes: "x, y"'
+            )
         yield _row(f"{path}, line {table.line_num}", table.line_num, cells)
 
 

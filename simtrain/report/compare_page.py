@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from simtrain.report.html import Content, Section, Table, write_html
 from simtrain.report.run_tables import runs_notes, runs_rows
+from simtrain.report.stacked import scenario_names
 from simtrain.report.tables import compare_rows, difference_rows
 from simtrain.report.timeline_figure import timeline
 from simtrain.report.waterfall_figure import waterfall
@@ -38,20 +39,24 @@ def write_compare_page(
     sections = [
         Section("", opening),
         Section("Where the GPU time goes", [waterfall(list(steps))]),
-        Section(
-            f"Seconds against {names[0]}, bucket by bucket",
-            [
-                "Each column adds up to the difference in step time. Batches of another size are scaled to the "
-                "tokens of the first scenario's step.",
-                Table(("seconds per step", *(gap.name for gap in gaps)), difference_rows(gaps)),
-            ],
-        ),
+        *([_seconds(names[0], gaps)] if gaps else []),
         *(
-            Section(f"One step: {step.scenario.title or name}", [timeline(step)])
-            for name, step in zip(names, steps, strict=True)
+            Section(f"One step: {name}", [timeline(step)])
+            for name, step in zip(scenario_names([step.scenario for step in steps]), steps, strict=True)
         ),
     ]
     return write_html(sections, path, title)
+
+
+def _seconds(baseline: str, gaps: Sequence[Difference]) -> Section:
+    return Section(
+        f"Seconds against {baseline}, bucket by bucket",
+        [
+            "Each column adds up to the difference in step time. Batches of another size are scaled to the "
+            "tokens of the first scenario's step.",
+            Table(("seconds per step", *(gap.name for gap in gaps)), difference_rows(gaps)),
+        ],
+    )
 
 
 def _verdict(steps: Sequence[StepReport], runs: Sequence[RunReport]) -> str:
@@ -59,13 +64,13 @@ def _verdict(steps: Sequence[StepReport], runs: Sequence[RunReport]) -> str:
     fitting = [step for step in steps if step.memory.fits] or list(steps)
     fastest = min(fitting, key=lambda step: step.job.days)
     verdict = f"Fastest: {fastest.scenario.name}, {fastest.job.days:,.1f} days. "
-    priced = [(step.job.cost_usd, step) for step in fitting if step.job.cost_usd is not None]
+    prices = [(step.job.usd_per_million_tokens, step) for step in fitting]
+    priced = [(usd, step) for usd, step in prices if usd is not None]
     if priced:
-        cost_usd, cheapest = min(priced, key=lambda pair: pair[0])
-        per_million = cost_usd / cheapest.scenario.workload.tokens * 1e6
+        usd, cheapest = min(priced, key=lambda pair: pair[0])
+        cost_usd = usd * cheapest.scenario.workload.tokens / 1e6
         verdict += (
-            f"Cheapest: {cheapest.scenario.name}, {cost_usd / 1e6:,.2f} M USD "
-            f"({per_million:.3f} USD per million tokens). "
+            f"Cheapest: {cheapest.scenario.name}, {cost_usd / 1e6:,.2f} M USD ({usd:.3f} USD per million tokens). "
         )
     verdict += "Failures and downtime are not in these figures. "
     bills = [(run.usd_per_million_tokens, run) for run in runs if run.step.memory.fits]

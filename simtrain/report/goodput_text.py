@@ -139,7 +139,7 @@ def fit_table(classes: Sequence[FittedClass], components: int) -> Table:
         low, high = each.interval_s
         law = each.laws[0].law
         shape = "" if law.kind == "exponential" else f" {law.shape:.2f}"
-        median = f"median {_time(each.repair.parameters[0])}, sigma {each.repair.shape:.2f}" if each.repair else ""
+        repair = f"mean {_time(each.repair.mean_s)}, sigma {each.repair.shape:.2f}" if each.repair else ""
         table.add_row(
             each.name,
             f"{each.events:,}",
@@ -147,7 +147,7 @@ def fit_table(classes: Sequence[FittedClass], components: int) -> Table:
             f"{_time(low)} to {_time(high)}",
             _time(each.mtbf_s * components),
             law.kind + shape,
-            median,
+            repair,
         )
     return table
 

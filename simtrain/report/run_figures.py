@@ -13,6 +13,7 @@ from simtrain.report.frame import framed
 from simtrain.report.html import Section, Table
 from simtrain.report.palette import INK, STYLES, BucketStyle, Kind, lighten
 from simtrain.report.run_tables import BUCKET_WORDS
+from simtrain.report.stacked import scenario_names, stacked_bars
 
 if TYPE_CHECKING:
     from simtrain.reliability.run import RunReport
@@ -40,7 +41,6 @@ _LOOKS = {
 }
 RUN_BUCKETS = {bucket: BucketStyle(BUCKET_WORDS[bucket], *look) for bucket, look in _LOOKS.items()}
 """How the buckets of a run are drawn."""
-_DARK = {"#0072B2", "#D55E00", "#009E73", "#8F4A72", "#6B3856", "#B45F8E"}
 _MARKED = ("failure", "waiting", "found", "planned", "corrupt")
 _MARKS = {
     "failure": ("failure", "x", ORANGE),
@@ -172,39 +172,17 @@ def run_cost(runs: RunReport | Sequence[RunReport]) -> go.Figure:
 
 
 def _stacked(runs: Sequence[RunReport], totals: Sequence[float], title: str, axis: str) -> go.Figure:
-    figure = go.Figure()
-    ledgers = [run.ledger for run in runs]
-    for bucket, style in RUN_BUCKETS.items():
-        shares = np.array([ledger[bucket] for ledger in ledgers])
-        if (shares < 1e-6).all():
-            continue
-        figure.add_trace(
-            go.Bar(
-                name=style.label,
-                orientation="h",
-                y=[_name(run, i) for i, run in enumerate(runs)],
-                x=shares * totals,
-                customdata=shares * 100,
-                marker={
-                    "color": style.color,
-                    "line": {"width": 0.8, "color": "#FFFFFF"},
-                    "pattern": {"shape": style.pattern, "size": 7, "solidity": 0.12, "fgcolor": "#FFFFFF"},
-                    "pattern_fillmode": "overlay",
-                },
-                text=[f"{share:.0%}" if share >= 0.04 else "" for share in shares],
-                textposition="inside",
-                insidetextanchor="middle",
-                textangle=0,
-                textfont={"size": 12, "color": "#FFFFFF" if style.color in _DARK else INK},
-                hovertemplate=f"<b>{style.label}</b><br>%{{customdata:.2f}} % of wall time, %{{x:.4g}} {axis}"
-                "<extra>%{y}</extra>",
-            )
-        )
-    figure.update_layout(barmode="stack", bargap=0.35)
+    figure = stacked_bars(
+        scenario_names([run.step.scenario for run in runs]),
+        RUN_BUCKETS,
+        [run.ledger for run in runs],
+        totals,
+        f"%{{customdata[0]:.2f}} % of wall time, %{{x:.4g}} {axis}",
+        least=1e-6,
+    )
     struck = "Failures strike recovery too." if runs[0].result.recovery_can_fail else "No failure strikes recovery."
     framed(figure, title, f"Mean of {runs[0].result.runs} simulated runs. {struck}", height=240 + 58 * len(runs))
-    figure.update_layout(legend_traceorder="normal", margin_b=136, uniformtext={"minsize": 10, "mode": "hide"})
-    figure.update_yaxes(autorange="reversed", showgrid=False)
+    figure.update_layout(margin_b=136, uniformtext={"minsize": 10, "mode": "hide"})
     figure.update_xaxes(title_text=axis)
     return figure
 
@@ -279,9 +257,8 @@ def _several(runs: RunReport | Sequence[RunReport]) -> list[RunReport]:
     return list(runs) if isinstance(runs, Sequence) else [runs]
 
 
-def _name(run: RunReport, number: int = 0) -> str:
-    scenario = run.step.scenario
-    return scenario.title or scenario.name or f"run {number + 1}"
+def _name(run: RunReport) -> str:
+    return scenario_names([run.step.scenario])[0]
 
 
 def _words(run: RunReport) -> str:

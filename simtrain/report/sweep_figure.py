@@ -24,6 +24,12 @@ _SCALE = [[0.0, lighten(_BLUE, 0.9)], [1.0, _BLUE]]
 _EMPTY = "#ECEEF1"
 _MOST_LABELS = 400
 """Cells of a heat map that still have room for a number."""
+_MOST_TICKS = 24
+"""Values of an axis that still have room for all their labels; of more, some are left out."""
+_TALLEST = 1100
+"""Pixels of all rows of a heat map together, at most."""
+_LONGEST = 36
+"""Characters of a label beside an axis; hovering tells the whole value."""
 _MOST_ROWS = 500
 """Rows of the table below a figure."""
 
@@ -51,7 +57,8 @@ def sweep_figure(table: Table, metric: str) -> go.Figure:
         framed(figure, title, _subtitle(table, metric, best), height=460)
         figure.update_layout(margin_b=110)
     else:
-        framed(figure, title, _subtitle(table, metric, best), height=max(380, 180 + 46 * len(axes[0].values)))
+        rows = min(_TALLEST, 46 * len(axes[0].values))
+        framed(figure, title, _subtitle(table, metric, best), height=max(380, 180 + rows))
         figure.update_layout(margin_b=70, plot_bgcolor=_EMPTY)
     return figure
 
@@ -144,11 +151,24 @@ def _heat_map(table: Table, cells: Sequence[Cell], best: Cell | None, metric: st
 
 
 def _ticks(axis: Axis) -> dict[str, Any]:
+    shown = _labelled(axis)
     return {
         "tickmode": "array",
-        "tickvals": list(range(len(axis.values))),
-        "ticktext": [value_text(value[0]) for value in axis.values],
+        "tickvals": shown,
+        "ticktext": [_short(axis.values[number][0]) for number in shown],
+        "automargin": True,
+        "title_standoff": 12,
     }
+
+
+def _labelled(axis: Axis) -> list[int]:
+    """Numbers of the values that have a label."""
+    return list(range(0, len(axis.values), -(-len(axis.values) // _MOST_TICKS)))
+
+
+def _short(value: Any) -> str:
+    text = value_text(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def _label(figure: go.Figure, cells: Sequence[Cell], best: Cell | None, metric: str) -> None:
@@ -215,9 +235,12 @@ def _line(table: Table, axis: Axis, cells: Sequence[Cell], best: Cell | None, me
 
 
 def _line_axes(figure: go.Figure, axis: Axis, places: Sequence[Any], numeric: bool, title: str) -> None:
-    figure.update_xaxes(title_text=axis.name, tickmode="array", tickvals=list(places))
+    figure.update_xaxes(title_text=axis.name, automargin=True, title_standoff=12)
+    if not numeric or len(places) <= _MOST_TICKS:
+        shown = _labelled(axis)
+        texts = [_short(axis.values[number][0]) for number in shown]
+        figure.update_xaxes(tickmode="array", tickvals=[places[number] for number in shown], ticktext=texts)
     if numeric:
-        figure.update_xaxes(ticktext=[value_text(place) for place in places])
         if min(places) > 0 and max(places) >= 8 * min(places):
             figure.update_xaxes(type="log")
     else:

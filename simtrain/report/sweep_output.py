@@ -56,7 +56,7 @@ def _write_csv(columns: dict[str, list[Any]], file: Path) -> None:
         writer = csv.writer(out)
         writer.writerow(columns)
         for row in zip(*columns.values(), strict=True):
-            writer.writerow([str(cell).lower() if isinstance(cell, bool) else cell for cell in row])
+            writer.writerow([_text(cell) if isinstance(cell, bool) else cell for cell in row])
 
 
 def _write_parquet(columns: dict[str, list[Any]], file: Path) -> None:
@@ -65,8 +65,13 @@ def _write_parquet(columns: dict[str, list[Any]], file: Path) -> None:
 
 
 def _of_one_type(cells: list[Any]) -> list[Any]:
-    """A Parquet column has one type: numbers stay so, and a mixture becomes text."""
+    """A Parquet column has one type: numbers stay so; a mixture, or one beyond 64 bits, becomes text."""
     kinds = {type(cell) for cell in cells if cell is not None}
     if kinds == {int, float}:
         return [None if cell is None else float(cell) for cell in cells]
-    return cells if len(kinds) < 2 else [None if cell is None else str(cell) for cell in cells]
+    huge = any(type(cell) is int and not -(2**63) <= cell < 2**63 for cell in cells)
+    return cells if len(kinds) < 2 and not huge else [None if cell is None else _text(cell) for cell in cells]
+
+
+def _text(cell: Any) -> str:
+    return str(cell).lower() if isinstance(cell, bool) else str(cell)

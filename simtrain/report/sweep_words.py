@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from simtrain.report.palette import BUCKETS
+from simtrain.report.run_tables import BUCKET_WORDS
 from simtrain.sweep.table import Row, Table
 
 if TYPE_CHECKING:
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Measure", "failures", "measure", "sweep_rows", "sweep_table", "value_text"]
 
-_SHARES = {"mfu", "mfu_causal", "hfu", "bubble_fraction", "goodput", "effective_mfu", "availability"}
+_SHARES = {
+    *("mfu", "mfu_causal", "hfu", "bubble_fraction", "goodput", "effective_mfu", "availability", "standard_error"),
+}
 _NAMES = {
     "step.time_s": "step time",
     "step.mfu": "MFU",
@@ -25,7 +28,11 @@ _NAMES = {
     "memory.fits": "fits",
     "job.cost_usd": "cost",
     "job.usd_per_million_tokens": "USD per M tokens",
+    "job.gpu_hours": "GPU-hours",
+    "job.usd_per_gpu_hour": "USD per GPU-hour",
     "run.days": "days with failures",
+    "run.mtbf_s": "time between failures",
+    "run.standard_error": "standard error of goodput",
     "run.usd_per_million_tokens": "USD per M useful tokens",
 }
 _SHOWN = (
@@ -70,13 +77,17 @@ def measure(column: str) -> Measure:
     last = column.rsplit(".", 1)[-1]
     if column.startswith("step.waterfall."):
         return Measure(BUCKETS[last].label if last in BUCKETS else last, 100.0, "%")
+    if column.startswith("run.failures."):
+        return Measure(f"failures a run, {last.replace('_', ' ')}")
+    if column.startswith("run.ledger."):
+        return Measure(BUCKET_WORDS.get(last, last), 100.0, "%")
     name = _NAMES.get(column) or last.removesuffix("_bytes").replace("_", " ").replace("mfu", "MFU")
     if last in _SHARES:
         return Measure(name, 100.0, "%")
     if last.endswith("_bytes"):
         return Measure(name, 2.0**-30, "GiB")
     if last.endswith("_s") and not last.endswith("per_s"):
-        return Measure(name, 1.0, "s")
+        return Measure(name.removesuffix(" s"), 1.0, "s")
     if last.endswith("_usd"):
         return Measure(name.removesuffix(" usd"), 1.0, "USD")
     return Measure(name)

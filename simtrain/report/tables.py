@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from simtrain.quantities import format_quantity
 from simtrain.report.palette import BUCKETS
+from simtrain.report.stacked import scenario_names
 from simtrain.report.table_style import bar, table, usd
-from simtrain.report.waterfall_figure import step_name
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -64,7 +64,7 @@ def step_rows(step: StepReport) -> list[tuple[str, str]]:
 
 def step_table(step: StepReport) -> Table:
     """One step as a two-column table."""
-    return table(("", step_name(step)), step_rows(step))
+    return table(("", *scenario_names([step.scenario])), step_rows(step))
 
 
 def waterfall_table(step: StepReport) -> Table:

@@ -85,5 +85,10 @@ def _difference(first: StepReport, other: StepReport) -> Difference:
     causes = {reason: sum(seconds[key] for key in keys) for reason, keys in _REASONS.items()}
     sign = 1.0 if total >= 0 else -1.0
     largest = sorted(causes, key=lambda reason: -sign * causes[reason])[:2]
-    reasons = tuple(f"{reason} {causes[reason]:+.2f} s" for reason in largest if sign * causes[reason] > 0)
+    reasons = tuple(f"{reason} {_signed(causes[reason])} s" for reason in largest if sign * causes[reason] > 0)
     return Difference(first.scenario.name, other.scenario.name, total, seconds, reasons)
+
+
+def _signed(seconds: float) -> str:
+    """Hundredths of a second; of less than a tenth two digits."""
+    return f"{seconds:+.2f}" if abs(seconds) >= 0.1 else f"{seconds:+.2g}"

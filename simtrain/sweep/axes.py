@@ -13,9 +13,11 @@ from simtrain.scenario.load import validate
 from simtrain.scenario.resolve import Document, Origin
 from simtrain.scenario.scenario import Range, Sweep
 
-__all__ = ["Axis", "axes_of", "parse_axis"]
+__all__ = ["LABEL", "MOST", "Axis", "axes_of", "parse_axis"]
 
 LABEL = "--axis"
+MOST = 100_000
+"""Points of one sweep; a slip such as a missing unit makes more, and nobody could wait for them."""
 _QUANTITY = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*?)\s*")
 
 
@@ -66,7 +68,7 @@ def axes_of(sweep: Sweep, label: str) -> tuple[Axis, ...]:
     """
     axes = [*_single(sweep, label), *_zipped(sweep, label)]
     if sweep.seeds is not None:
-        seeds = range(sweep.seeds) if isinstance(sweep.seeds, int) else sweep.seeds
+        seeds = range(_few(sweep.seeds, f"{label}: seeds")) if isinstance(sweep.seeds, int) else sweep.seeds
         axes.append(_axis(("seed",), [(seed,) for seed in seeds], f"{label}: seeds"))
     if not axes:
         raise ScenarioError(f"{label}: axes is empty: a sweep needs at least one, for example layout.tp: [1, 2, 4]")
@@ -116,8 +118,15 @@ def _values(written: Any, where: str) -> list[Any]:
     return _spread(validate(Range, Document.wrap(written, Origin(label))), label)
 
 
+def _few(values: int, where: str) -> int:
+    if values > MOST:  # said before they are made: they could fill the memory
+        raise ScenarioError(f"{where}: {values} values are too many; at most {MOST} points are swept")
+    return values
+
+
 def _spread(values: Range, where: str) -> list[Any]:
     """The values of a range; those that round to the same whole number are one."""
+    _few(values.steps, where)
     (first, unit), (last, unit_of_last) = (_number(end, where) for end in (values.from_, values.to))
     if unit != unit_of_last:
         raise ScenarioError(f"{where}: from = {values.from_!r} and to = {values.to!r} must have the same unit")
@@ -130,10 +139,20 @@ def _spread(values: Range, where: str) -> list[Any]:
         spread = [first + (last - first) * share for share in shares]
     spread[-1] = last
     if unit:
-        return [f"{value:.6g} {unit}" for value in spread]
+        return [f"{number} {unit}" for number in _texts(spread)]
     if isinstance(values.from_, int) and isinstance(values.to, int):
         return list(dict.fromkeys(round(value) for value in spread))
     return spread
+
+
+def _texts(numbers: list[float]) -> list[str]:
+    """With as few digits as keep both ends as they are and tell all numbers apart."""
+    for digits in (6, 9, 12, 17):
+        texts = [f"{number:.{digits}g}" for number in numbers]
+        kept = all(float(texts[end]) == numbers[end] for end in (0, -1))
+        if kept and len(set(texts)) == len(texts):
+            break
+    return texts
 
 
 def _number(end: float | str, where: str) -> tuple[float, str]:

@@ -15,12 +15,9 @@ from simtrain.scenario import overrides as changes
 from simtrain.scenario.load import Source, open_source, validate
 from simtrain.scenario.resolve import Document, Origin, finish, follow
 from simtrain.scenario.scenario import Scenario, Sweep
-from simtrain.sweep.axes import LABEL, Axis, axes_of, parse_axis
+from simtrain.sweep.axes import LABEL, MOST, Axis, axes_of, parse_axis
 
 __all__ = ["Grid", "load_sweep"]
-
-MOST = 100_000
-"""Points of one sweep; a slip such as a missing unit makes more, and nobody could wait for them."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,7 @@ def load_sweep(source: Source, *overrides: str, axes: Sequence[str] = ()) -> Gri
     document = open_source(source, "study")
     label = document.origin.label
     origin = Origin(f"{label}: axes", document.origin.folder, document.origin.opened)
-    written = dict(parse_axis(text) for text in axes)
+    written = _written(axes)
     if "axes" in document or "zip" in document or document.get("kind") == "sweep":
         sweep = validate(Sweep, document)
         sweep = sweep.model_copy(update={"axes": sweep.axes | written})
@@ -102,6 +99,15 @@ def load_sweep(source: Source, *overrides: str, axes: Sequence[str] = ()) -> Gri
     if len(grid) > MOST:
         raise ScenarioError(f"{label}: the axes span {len(grid)} points; at most {MOST} are swept")
     return grid
+
+
+def _written(axes: Sequence[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, values in map(parse_axis, axes):
+        if key in found:  # of two the first would be lost
+            raise ScenarioError(f"{LABEL}: {key} is an axis twice; give all its values at once: {LABEL} {key}=1,2,4")
+        found[key] = values
+    return found
 
 
 def _complete(base: Document, overrides: Sequence[str], document: Document) -> Document:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -28,18 +29,13 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
+        with self._blamed():
             self._database = sqlite3.connect(path, timeout=0.5)
             # Held by one process, the log needs no shared memory: it works on network folders too.
             self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._database.execute("PRAGMA journal_mode = WAL")
             with self._database:
                 self._database.execute("CREATE TABLE IF NOT EXISTS rows (digest TEXT PRIMARY KEY, row TEXT NOT NULL)")
-        except sqlite3.OperationalError as error:
-            what = "another sweep is writing it" if "locked" in str(error) else str(error)
-            raise InputError(f"{path} cannot be used: {what}") from None
-        except sqlite3.DatabaseError:
-            raise InputError(f"{path} is not the journal of a sweep; remove it, or give another --output") from None
 
     def __enter__(self) -> Journal:
         return self
@@ -47,19 +43,33 @@ class Journal:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._database.close()
 
+    @contextmanager
+    def _blamed(self) -> Iterator[None]:
+        """What the disk or another program did to the file is told as such: a full disk, a lock, a damaged page."""
+        try:
+            yield
+        except (sqlite3.DatabaseError, ValueError) as error:
+            if isinstance(error, sqlite3.OperationalError) and "no such column" not in str(error):
+                what = "another sweep is writing it" if "locked" in str(error) else str(error)
+                raise InputError(f"{self.path} cannot be used: {what}") from None
+            raise InputError(
+                f"{self.path} is not the journal of a sweep, or damaged; remove it, or give another --output"
+            ) from None
+
     def rows(self) -> dict[str, dict[str, Any]]:
         """All rows in it, by digest."""
-        return {digest: json.loads(row) for digest, row in self._database.execute("SELECT digest, row FROM rows")}
+        with self._blamed():
+            return {digest: json.loads(row) for digest, row in self._database.execute("SELECT digest, row FROM rows")}
 
     def add(self, rows: Mapping[str, Mapping[str, Any]]) -> None:
         """Keep finished rows, by digest."""
-        with self._database:
-            values = [(digest, json.dumps(row)) for digest, row in rows.items()]
+        values = [(digest, json.dumps(row)) for digest, row in rows.items()]
+        with self._blamed(), self._database:
             self._database.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?)", values)
 
     def remove(self, digests: Iterable[str]) -> None:
         """Forget rows."""
-        with self._database:
+        with self._blamed(), self._database:
             self._database.executemany("DELETE FROM rows WHERE digest = ?", [(digest,) for digest in digests])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ def run_sweep(
         for batch in batches:
             if book:
                 book.add({digest: outcome.row for digest, outcome in batch if outcome.final})
-            new = {digest: outcome.row for digest, outcome in batch}
+            new = {digest: _lean(outcome.row) for digest, outcome in batch}
             rows |= new
             finished = [point for digest in new for point in pending[digest]]
             watcher.advanced(_table(grid, finished, new), len(finished))
@@ -107,12 +108,17 @@ def _kept(points: list[_Point], book: Journal | None, fresh: bool, watcher: Watc
     """Rows of the journal that are of these points; all others leave it."""
     wanted = {point.digest for point in points}
     found = book.rows() if book else {}
-    kept = {} if fresh else {digest: row for digest, row in found.items() if digest in wanted}
+    kept = {} if fresh else {digest: _lean(row) for digest, row in found.items() if digest in wanted}
     if book and len(kept) < len(found):
         book.remove(found.keys() - kept.keys())
     known = sum(1 for point in points if point.digest in kept)
     watcher.opened(known, len(found) - len(kept), len(points))
     return kept
+
+
+def _lean(row: Mapping[str, Any]) -> Row:
+    """The row with names that all rows share: of a large grid copies of them would fill the memory."""
+    return {sys.intern(name): value for name, value in row.items()}
 
 
 def _table(grid: Grid, points: Iterable[_Point], rows: Mapping[str, Row]) -> Table:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
+from types import UnionType
 from typing import Any
 
 from simtrain.errors import InputError, UnknownNameError
@@ -17,7 +18,7 @@ Row = dict[str, Any]
 
 _HIGHER = {
     *("tokens_per_s", "tokens_per_s_per_gpu", "model_tflops_per_gpu", "mfu", "mfu_causal", "hfu", "useful"),
-    *("fits", "goodput", "effective_mfu", "availability", "capacity_bytes"),
+    *("fits", "completed", "goodput", "effective_mfu", "availability", "mtbf_s", "capacity_bytes"),
 }
 
 
@@ -28,7 +29,7 @@ class Cell:
     Attributes:
         position: per axis of :attr:`Table.shown_axes` the number of its value.
         rows: numbers of the rows, in the order of seeds.
-        value, low, high: mean, least and most of the metric; None where no row has it.
+        value, low, high: mean, least and most of the metric; None where a row lacks it: it failed, or never ends.
         fits: whether every row fits in memory.
         error: of the first row that failed.
     """
@@ -73,19 +74,25 @@ class Table:
         """Rows without numbers."""
         return tuple(row for row in self.rows if row["error"] is not None)
 
-    def metric(self, name: str) -> str:
+    def metric(self, name: str, *, partial: bool = False) -> str:
         """The column of numbers that ``name`` means: its name, or the last part of it.
+
+        Args:
+            name: what a user calls it.
+            partial: rows are still to come, and with them numbers of columns that have none yet.
 
         Raises:
             UnknownNameError: there is none.
-            InputError: there are several.
+            InputError: there are several, or no row has a number in it.
         """
-        numbers = [column for column in self.columns if column not in self.keys and self._is_number(column)]
-        found = [column for column in numbers if column == name] or [
-            column for column in numbers if column.endswith(f".{name}")
-        ]
+        columns = [column for column in self.columns[:-1] if column not in self.keys]
+        numbers = [column for column in columns if self._has(column, int | float)]
+        empty = [column for column in columns if column not in numbers and not self._has(column, str)]
+        found = _called(name, numbers + empty if partial else numbers)
         if len(found) > 1:
             raise InputError(f"metric {name!r} may be {' or '.join(found)}; give the whole name")
+        if not found and (none := _called(name, empty)):
+            raise InputError(f"metric {name!r}: no point of this sweep has a number for {none[0]}")
         if not found:
             short = {column.rsplit(".", 1)[1] for column in numbers}
             raise UnknownNameError("metric of this sweep", name, numbers if "." in name else short)
@@ -107,6 +114,7 @@ class Table:
     def _cell(self, position: tuple[int, ...], numbers: list[int], metric: str) -> Cell:
         rows = [self.rows[number] for number in numbers]
         values = [float(row[metric]) for row in rows if row.get(metric) is not None]
+        values = values if len(values) == len(rows) else []
         return Cell(
             position,
             tuple(numbers),
@@ -133,8 +141,14 @@ class Table:
             "rows": [{column: row.get(column) for column in self.columns} for row in self.rows],
         }
 
-    def _is_number(self, column: str) -> bool:
-        return any(isinstance(row.get(column), int | float) for row in self.rows)
+    def _has(self, column: str, kind: UnionType | type) -> bool:
+        return any(isinstance(row.get(column), kind) for row in self.rows)
+
+
+def _called(name: str, columns: Sequence[str]) -> list[str]:
+    return [column for column in columns if column == name] or [
+        column for column in columns if column.endswith(f".{name}")
+    ]
 
 
 def best_cell(cells: Sequence[Cell], metric: str) -> Cell | None:

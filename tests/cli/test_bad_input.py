@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -248,6 +249,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is(case, cli, 
     refused(cli, folder, (*OUTPUTS[case], "no/page.html"), ["no/page.html cannot be written: there is no folder no"])
     refused(cli, folder, (*OUTPUTS[case], "small.yaml/a"), ["small.yaml/a cannot be written: there is no folder"])
     refused(cli, folder, (*OUTPUTS[case], "is-a-folder"), ["is-a-folder is a folder"])
+    refused(cli, folder, (*OUTPUTS[case], os.devnull), [f"{os.devnull} is not a file; give the name of a file"])
 
 
 def refused(cli, folder: Path, arguments: tuple[str, ...], said: list[str]) -> None:

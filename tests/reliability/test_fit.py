@@ -76,6 +76,8 @@ WRONG = {
     "end": ("start,class,end\n2 h,gpu,1 h\n", ["line 2", "end = '1 h'", "not lie before"]),
     "mixed": ("start,class\n2 h,gpu\n2026-03-30,gpu\n", ["a date in some lines"]),
     "empty": ("start,class\n", ["no incidents"]),
+    "cells": ("start,class\n1 h,gpu\n2 h,gpu,dead,again\n", ["line 3", "more cells than the 2 columns", "quotes"]),
+    "column twice": ("start,class,class\n1 h,gpu,nic\n", ["line 1", "'class' stands twice"]),
 }
 
 
@@ -86,6 +88,24 @@ def test_a_table_written_wrong_names_the_line(case, tmp_path) -> None:
     with pytest.raises(InputError) as caught:
         read_incidents(tmp_path / "log.csv")
     assert [words for words in said if words not in str(caught.value)] == []
+
+
+def test_a_quoted_cell_may_hold_line_breaks(tmp_path) -> None:
+    (tmp_path / "log.csv").write_text('note,start,class\n"two\nlines",1 h,gpu\n"\u2028",2 h,gpu\n')
+    assert [(each.time_s, each.name) for each in read_incidents(tmp_path / "log.csv").incidents] == [
+        *((3600.0, "gpu"), (7200.0, "gpu")),
+    ]
+
+
+@recorded
+def test_repairs_take_as_long_as_in_the_record() -> None:
+    """So that a fitted fleet has as many nodes down as the record: its repairs are no lognormal law (sigma 2.5)."""
+    log = read_incidents(TRACE)
+    (fault,) = fit_incidents(log)
+    assert fault.repair is not None
+    assert fault.repair.mean_s == pytest.approx(np.mean([each.repair_s for each in log.incidents if each.repair_s]))
+    down = fault.repair.mean_s / fault.mtbf_s
+    assert down == pytest.approx(read_trace(TRACE).mean_down(), rel=0.1)
 
 
 @recorded

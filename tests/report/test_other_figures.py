@@ -29,6 +29,14 @@ def test_waterfall_of_one_step() -> None:
     assert list(report.waterfall(samples.step("one")).data[0].y) == ["one"]
 
 
+def test_bars_of_scenarios_with_one_title_stand_apart_under_their_names() -> None:
+    steps = [samples.step(name, 2.0) for name in ("one", "two")]
+    alike = [replace(step, scenario=step.scenario.model_copy(update={"title": "inherited"})) for step in steps]
+    assert list(report.waterfall(alike).data[0].y) == ["one", "two"]
+    nameless = [replace(step, scenario=step.scenario.model_copy(update={"name": "", "title": ""})) for step in steps]
+    assert list(report.waterfall(nameless).data[0].y) == ["scenario 1", "scenario 2"]
+
+
 def test_memory_draws_parts_curves_and_capacity() -> None:
     memory = samples.memory_report()
     figure = report.memory(memory)

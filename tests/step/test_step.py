@@ -13,7 +13,7 @@ import pytest
 import simtrain as st
 from simtrain.engines import des
 from simtrain.program.program import STREAMS, Program, Stream
-from simtrain.step.compare import differences
+from simtrain.step.compare import _signed, differences
 from simtrain.step.report import StepReport
 from simtrain.step.simulate import plan_step, report_step, simulate_step
 from simtrain.timeline.ledger import BUCKETS
@@ -188,3 +188,7 @@ def test_differences_add_up_to_the_difference_in_time() -> None:
     assert larger.total_s < 0 < slower.total_s
     assert 1 <= len(slower.reasons) <= 2
     assert "bubble" in larger.reasons[0]
+
+
+def test_reasons_of_milliseconds_are_not_zero() -> None:
+    assert [_signed(seconds) for seconds in (12.344, 0.1, -0.00231)] == ["+12.34", "+0.10", "-0.0023"]

@@ -118,3 +118,21 @@ def test_a_sweep_sets_and_the_command_line_adds_and_replaces_axes(folder) -> Non
     last = grid.scenario(grid.points[-1])
     assert (last.layout.tp, last.layout.pp, last.layout.micro_batch) == (8, 1, 2)
     assert (last.cluster.nodes, last.workload.global_batch, last.seed) == (2, 16, 7)
+
+
+def test_a_range_with_units_keeps_its_digits() -> None:
+    assert values({"from": "1000000 Mbps", "to": "1000002 Mbps", "steps": 3}) == [
+        *("1000000 Mbps", "1000001 Mbps", "1000002 Mbps"),
+    ]
+    assert values({"from": "12345678 s", "to": "12345679.5 s", "steps": 2}) == ["12345678 s", "12345679.5 s"]
+
+
+@pytest.mark.parametrize("written", [{"axes": {"a": {"from": 1, "to": 2, "steps": 10**12}}}, {"seeds": 10**12}])
+def test_too_many_values_are_refused_before_they_are_made(written) -> None:
+    with pytest.raises(ScenarioError, match=r"here: .*1000000000000 values are too many; at most 100000"):
+        axes_of(Sweep(extends="x", **written), "here")
+
+
+def test_an_axis_given_twice_is_refused(folder) -> None:
+    with pytest.raises(ScenarioError, match=r"--axis: layout\.tp is an axis twice; give all its values at once"):
+        load_sweep("small.yaml", axes=["layout.tp=1", "layout.tp=2"])

@@ -6,9 +6,13 @@ import csv
 
 import pytest
 
+from simtrain.report.sweep_words import measure
+from simtrain.sweep.axes import Axis
+from simtrain.sweep.table import Table, higher_is_better
 from tests.report.pages import array, figures
 
 SWEEP = ("sweep", "small.yaml", "--axis", "layout.tp=1,2,3,4", "--axis", "layout.micro_batch=1,2", "--workers", "1")
+FAILING = ("sweep", "small.yaml", "--axis", "reliability=null,h100", "--workers", "1")
 LINE = ("sweep", "small.yaml", "--axis", "layout.tp=1,2,4", "--workers", "1")
 
 
@@ -136,6 +140,59 @@ def test_more_axes_and_seeds_are_folded_into_the_figure(cli, folder) -> None:
     assert "mean over 2 seeds" in figure["layout"]["title"]["subtitle"]["text"]
 
 
+def test_a_metric_that_the_first_points_lack_is_found(cli) -> None:
+    ran = cli(*FAILING, "--metric", "run.goodput", "--json")
+    assert ran.status == 0
+    assert ran.document["best"] == 1
+    ran = cli(*FAILING, "--metric", "run.goodpt")
+    assert (ran.status, "Did you mean 'run.goodput'?" in ran.err) == (2, True)
+
+
+def test_a_metric_that_no_point_has_is_told(cli, folder) -> None:
+    (folder / "rented.yaml").write_text((folder / "small.yaml").read_text() + "money: {mode: rent}\n")
+    priced = ("--axis", "cluster.node.device.rent=null,2 USD/h", "--workers", "1", "--metric", "cost_usd", "--json")
+    assert cli("sweep", "rented.yaml", *priced).document["best"] == 1
+    free = ("--set", "cluster.node.device.rent=null", "--axis", "layout.tp=1,2", "--metric", "cost_usd")
+    ran = cli("sweep", "rented.yaml", *free)
+    assert (ran.status, ran.out) == (2, "")
+    assert "metric 'cost_usd': no point of this sweep has a number for job.cost_usd" in ran.err
+
+
+def test_a_row_that_never_ends_leaves_no_mean_of_the_others() -> None:
+    axes = (Axis(("a",), ((1,), (2,))), Axis(("seed",), ((0,), (1,))))
+    rows = tuple({"a": a, "seed": seed, "run.days": days, "error": None} for a, seed, days in DAYS)
+    table = Table("", axes, rows)
+    assert [cell.value for cell in table.cells("run.days")] == [None, 6.0]
+    assert table.best("run.days") == 2
+
+
+DAYS = ((1, 0, 3.0), (1, 1, None), (2, 0, 5.0), (2, 1, 7.0))
+
+
+def test_numbers_beyond_64_bits_are_text_in_parquet(cli, folder) -> None:
+    arrow = pytest.importorskip("pyarrow.parquet")
+    axes = ("--axis", f"seed={2**70},1", "--workers", "1")
+    assert cli("sweep", "small.yaml", *axes, "--output", "a.parquet").status == 0
+    assert arrow.read_table(folder / "a.parquet").to_pydict()["seed"] == [str(2**70), "1"]
+
+
+COLUMNS = {
+    "run.ledger.lost_work": ("work done again (%)", False),
+    "run.ledger.useful": ("useful work (%)", True),
+    "run.mtbf_s": ("time between failures (s)", True),
+    "run.recovery_s": ("recovery (s)", False),
+    "run.standard_error": ("standard error of goodput (%)", False),
+    "run.failures.gpu_memory": ("failures a run, gpu memory", False),
+    "step.tokens_per_s": ("tokens per s", True),
+    "memory.peak_bytes": ("peak memory (GiB)", False),
+}
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_columns_have_a_name_a_unit_and_a_direction(column) -> None:
+    assert (measure(column).title, higher_is_better(column)) == COLUMNS[column]
+
+
 WRONG = {
     "key": (("--axis", "layout.tpp=1,2"), ["--axis: layout.tpp = 1", "did you mean 'tp'?"]),
     "no values": (("--axis", "layout.tp="), ["axes.layout.tp has no values"]),
@@ -146,8 +203,15 @@ WRONG = {
     "set of an axis": (("--axis", "layout.tp=1,2", "--set", "layout.tp=4"), ["--set: layout.tp is an axis"]),
     "kind of file": (("--axis", "layout.tp=1,2", "--output", "a.xlsx"), ["a.xlsx", ".csv or .parquet"]),
     "all fail": (("--axis", "layout.tp=3,5"), ["none of the 2 scenarios of small.yaml can be", "16 GPUs"]),
+    "one file twice": (
+        ("--axis", "layout.tp=1,2", "--output", "a.csv", "--html", "./a.csv"),
+        ["one would overwrite the other"],
+    ),
     "workers": (("--axis", "layout.tp=1,2", "--workers", "0"), ["--workers", "1"]),
-    "points": (("--axis", "seed={from: 1, to: 200000, steps: 200000}"), ["200000 points; at most 100000"]),
+    "points": (
+        ("--axis", "seed={from: 1, to: 50001, steps: 50001}", "--axis", "layout.tp=1,2"),
+        ["100002 points; at most 100000"],
+    ),
 }
 
 
@@ -175,3 +239,15 @@ def test_documents_of_another_kind_are_sent_where_they_belong(cli, folder) -> No
     ran = cli("sweep", "bad.yaml")
     assert ran.status == 2
     assert "did you mean 'axes'?" in ran.err
+
+
+def test_figures_of_many_or_long_values_stay_readable(cli, folder) -> None:
+    prices = ("--axis", "money.pue={from: 1.0, to: 2, steps: 60}", "--axis", "layout.tp=1,2", "--metric", "cost_usd")
+    assert cli("sweep", "small.yaml", *prices, "--workers", "1", "--html", "a.html").status == 0
+    (figure,) = figures((folder / "a.html").read_text())
+    assert figure["layout"]["height"] < 1400
+    assert len(figure["layout"]["yaxis"]["tickvals"]) == len(figure["layout"]["yaxis"]["ticktext"]) == 20
+    long = ("--axis", "layout={tp: 2, pp: 2, micro_batch: 1, recompute: none},{tp: 1}", "--metric", "mfu")
+    assert cli("sweep", "small.yaml", *long, "--workers", "1", "--html", "a.html").status == 0
+    (figure,) = figures((folder / "a.html").read_text())
+    assert figure["layout"]["xaxis"]["ticktext"] == ['{"tp": 2, "pp": 2, "micro_batch": 1…', '{"tp": 1}']

@@ -229,6 +229,33 @@ def test_a_journal_has_one_writer(folder) -> None:
         assert journal.rows() == {"a": {"step.mfu": 0.5}}
 
 
+def test_a_full_disk_is_told_and_the_journal_stays_whole(folder) -> None:
+    with Journal(folder / "j") as journal:
+        journal.add({"a": {"step.mfu": 0.5}})
+        pages = journal._database.execute("PRAGMA page_count").fetchone()[0]
+        journal._database.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(InputError, match="j cannot be used: database or disk is full"):
+            journal.add({f"b{number}": {"note": "x" * 1000} for number in range(10)})
+    with Journal(folder / "j") as journal:
+        assert journal.rows() == {"a": {"step.mfu": 0.5}}
+
+
+DAMAGED = {
+    "other columns": "DROP TABLE rows; CREATE TABLE rows (a, b)",
+    "no JSON": "INSERT INTO rows VALUES ('a', '{half')",
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_damaged_journal_is_told(case, folder) -> None:
+    Journal(folder / "j").__exit__(None, None, None)
+    database = sqlite3.connect(folder / "j")
+    database.executescript(DAMAGED[case])
+    database.close()
+    with Journal(folder / "j") as journal, pytest.raises(InputError, match="j is not the journal of a sweep, or dam"):
+        journal.rows()
+
+
 def test_another_file_is_no_journal(folder) -> None:
     with pytest.raises(InputError, match=r"small\.yaml is not the journal of a sweep"):
         Journal(folder / "small.yaml")

@@ -63,6 +63,8 @@ def sweep(
 
     if output:
         check_format(output)
+        if html and html.resolve() == output.resolve():
+            raise InputError(f"--output and --html are both {html}; one would overwrite the other")
     grid = load_sweep(study, *(set or ()), axes=axis or ())
     journal = output.with_name(f"{output.name}.journal") if output else None
     wanted = metric or grid.sweep.metric
@@ -90,8 +92,14 @@ def _swept(grid: Grid, metric: str, workers: int | None, journal: Path | None, f
     """The table, under a progress bar; an interruption leaves one line."""
     from simtrain.sweep.run import Watcher, run_sweep
 
+    # Points without reliability have no columns of a run, and the first points may be such.
+    varied = any(key == "reliability" for axis in grid.axes for key in axis.keys)
+    opened = False
+
     class Bar(Watcher):
         def opened(self, kept: int, stale: int, total: int) -> None:
+            nonlocal opened
+            opened = True
             if stale:
                 say(
                     f"simtrain: {journal}: {stale} rows are of another sweep or version and were removed; "
@@ -102,8 +110,8 @@ def _swept(grid: Grid, metric: str, workers: int | None, journal: Path | None, f
             count(kept)
 
         def advanced(self, table: Table, more: int) -> None:
-            if len(table.failed) < len(table.rows):
-                table.metric(metric)  # a slip in its name is said after the first row, not after the last
+            if len(table.failed) < len(table.rows) and not varied:
+                table.metric(metric, partial=True)  # a slip in its name is said after the first row, not after the last
             count(more)
 
     def count(more: int) -> None:
@@ -114,14 +122,14 @@ def _swept(grid: Grid, metric: str, workers: int | None, journal: Path | None, f
         with _broken_pipes_told(), progress("sweeping", total=len(grid)) as advance:
             return run_sweep(grid, workers=workers, journal=journal, fresh=fresh, watcher=Bar())
     except KeyboardInterrupt:
-        say(f"simtrain: interrupted{_kept(journal, len(grid))}")
+        say(f"simtrain: interrupted{_kept(journal if opened else None, len(grid))}")
         raise typer.Exit(130) from None
 
 
 def _kept(journal: Path | None, total: int) -> str:
     from simtrain.sweep.journal import Journal
 
-    if journal is None or not journal.exists():
+    if journal is None:
         return ""
     with Journal(journal) as book:
         return f"; {len(book.rows())} of {total} rows are kept: the same command goes on from there"
