@@ -75,7 +75,7 @@ def shard_of(scenario: Scenario, parallel: Parallel) -> Shard:
         compress_saved=layout.compress_saved,
         attention=layout.attention,
         precision=layout.precision,
-        tp_overlap=layout.tp_overlap,
+        tp_overlap=layout.tp_overlap or "backward",
         tp_overlap_chunks=layout.tp_overlap_chunks,
         dispatcher=dispatcher,
         shared_expert_overlap=layout.shared_expert_overlap,

@@ -132,7 +132,7 @@ class BlockMaker:
     def _gather(self, writer: BlockWriter, half: Half, layer: int) -> list[int]:
         """ZeRO-3: gather a layer's weights while the layers before it compute, as many ahead as are held."""
         found = []
-        held = self.layout.prefetch + 1
+        held = (self.layout.prefetch or 0) + 1
         for gather in self.step.gather[half.stage].get(layer, ()):
             ends = [*half.layer_end.values()]
             after = [ends[-held]] if len(ends) >= held else []

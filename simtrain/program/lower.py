@@ -186,8 +186,7 @@ class _Lowering:
 
     @property
     def _gathers_ahead(self) -> bool:
-        ahead = self.layout.overlap_param_gather
-        return self.layout.overlap_grad_reduce if ahead is None else ahead
+        return bool(self.layout.overlap_param_gather)
 
     def _gather_parameters(self, rank: int) -> None:
         """The step begins with gathering the weights that the optimizer of the step before updated."""

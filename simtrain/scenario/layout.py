@@ -29,11 +29,11 @@ class Layout(Part):
     """Tensor parallel size."""
     sp: bool | None = None
     """Sequence parallelism over the tensor parallel group; absent: on when tp is above 1."""
-    tp_overlap: Literal["none", "backward", "chunked"] = "backward"
+    tp_overlap: Literal["none", "backward", "chunked"] | None = None
     """What runs beside tensor parallel exchanges.  none: nothing.  backward: the exchange of an input gradient runs
     beside the matmul of the weight gradient, and the second gather of an input beside that of the input gradient, as
     Megatron-LM does by default.  chunked: in addition a matmul and the exchange before or after it run in pieces along
-    the rows, one beside the other, as in Transformer Engine (user buffers)."""
+    the rows, one beside the other, as in Transformer Engine (user buffers).  Absent: as the software does."""
     tp_overlap_chunks: int = Field(4, ge=1)
     """Pieces of each matmul and exchange with tp_overlap chunked."""
     cp: int = Field(1, ge=1)
@@ -90,23 +90,24 @@ class Layout(Part):
     """Layers of each stage in order (pp * vpp numbers); absent: even."""
     rank_order: Literal["tp-cp-dp-pp", "tp-cp-pp-dp", "tp-pp-cp-dp"] = "tp-cp-dp-pp"
     """Which neighbours sit closest: the first axis varies fastest over consecutive GPUs."""
-    overlap_grad_reduce: bool = True
+    overlap_grad_reduce: bool | None = None
     """Reduce gradients bucket by bucket while the backward of the last micro batch still runs (ZeRO 0 and 1; 2 and 3
-    always reduce under the backward of every micro batch)."""
+    always reduce under the backward of every micro batch); absent: as the software does."""
     overlap_param_gather: bool | None = None
     """ZeRO 1 and 2: gather the updated weights under the first forwards of the next step, not after the optimizer;
-    absent: as overlap_grad_reduce says, which Megatron-LM's recipes switch on together."""
+    absent: as overlap_grad_reduce says, which Megatron-LM's recipes switch on together, else as the software
+    does."""
     grad_bucket: Bytes | None = None
     """Bytes of gradients at which whole layers are reduced (and gathered) as one collective, 0: a layer each; absent:
     a layer each with ZeRO 2 and 3 (PyTorch FSDP's unit), else max(40e6, 1e6 * dp * cp) parameters (Megatron-LM)."""
-    prefetch: int = Field(1, ge=0)
+    prefetch: int | None = Field(None, ge=0)
     """ZeRO 3: layers whose weights are gathered ahead of the one that computes, forward and backward (PyTorch FSDP:
-    1); 0: gathered when needed."""
+    1); 0: gathered when needed; absent: as the software does."""
     reshard_after_forward: bool = True
     """ZeRO 3: drop gathered weights after forward and gather them again for backward (PyTorch FSDP); false keeps them
     from a micro batch's forward to its backward (Llama 3, arXiv 2407.21783, section 3.3.2)."""
     shard_group: int | None = Field(None, ge=1)
     """GPUs over which ZeRO 1 to 3 shard, consecutive ranks of dp * cp, which it divides: gradients are summed across
     these groups (PyTorch's HSDP); absent: all of dp * cp."""
-    blocking_sends: bool = False
-    """Pipeline sends hold the compute stream until they are done."""
+    blocking_sends: bool | None = None
+    """Pipeline sends hold the compute stream until they are done; absent: as the software does."""

@@ -30,6 +30,7 @@ FOLDERS = {
     "fabric": "topologies/fabrics",
     "cluster": "topologies/clusters",
     "preset": "topologies/reliability",
+    "software": "workloads/software",
     "model": "workloads/models",
     "workload": "workloads",
     "scenario": "studies",

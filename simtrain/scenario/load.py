@@ -17,6 +17,7 @@ from simtrain.scenario.part import Part
 from simtrain.scenario.reliability import Reliability
 from simtrain.scenario.resolve import PARTS, Document, Origin, finish, follow, open_document
 from simtrain.scenario.scenario import Scenario, Study, StudyEntry
+from simtrain.scenario.software import Software
 
 __all__ = [
     "Source",
@@ -24,6 +25,7 @@ __all__ = [
     "load",
     "load_cluster",
     "load_preset",
+    "load_software",
     "load_study",
     "open_source",
     "scenario_schema",
@@ -34,7 +36,7 @@ Source = str | Path | Mapping[str, Any]
 P = TypeVar("P", bound=Part)
 
 _FABRICS = ("SingleSwitch", "FatTree", "Dragonfly", "Torus")
-_NAMED = ("Cluster", "Node", "Device", "KernelTable", *_FABRICS, "Workload", "Model", "Reliability")
+_NAMED = ("Cluster", "Node", "Device", "KernelTable", *_FABRICS, "Workload", "Model", "Reliability", "Software")
 
 
 def load(source: Source, *overrides: str) -> Scenario:
@@ -85,6 +87,21 @@ def load_preset(source: Source, *overrides: str) -> Reliability:
     document = open_source(source, "preset")
     followed = follow("preset", document, document.origin)
     return validate(Reliability, finish("preset", changes.apply(followed, overrides, "preset")))
+
+
+def load_software(source: Source, *overrides: str) -> Software:
+    """Read a software profile alone.
+
+    Args:
+        source: library name, path of a YAML file, or a mapping.
+        overrides: changes such as ``"launch=10 us"``.
+
+    Raises:
+        InputError: as :func:`load`.
+    """
+    document = open_source(source, "software")
+    followed = follow("software", document, document.origin)
+    return validate(Software, finish("software", changes.apply(followed, overrides, "software")))
 
 
 def load_study(source: Source, *overrides: str) -> tuple[Study, list[Scenario]]:

@@ -17,7 +17,7 @@ from simtrain.scenario import library
 __all__ = ["PARTS", "Document", "Origin", "finish", "follow", "merge", "open_document"]
 
 PARTS: dict[str, dict[str, str]] = {
-    "scenario": {"cluster": "cluster", "workload": "workload", "reliability": "preset"},
+    "scenario": {"cluster": "cluster", "workload": "workload", "reliability": "preset", "software": "software"},
     "cluster": {"node": "node", "fabric": "fabric"},
     "node": {"device": "device"},
     "device": {"kernels": "kernels"},

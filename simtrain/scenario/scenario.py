@@ -11,6 +11,7 @@ from simtrain.scenario.layout import Layout
 from simtrain.scenario.money import Money
 from simtrain.scenario.part import Part
 from simtrain.scenario.reliability import Reliability
+from simtrain.scenario.software import Software
 from simtrain.scenario.workload import Workload
 
 __all__ = ["Range", "Scenario", "Study", "StudyEntry", "Sweep"]
@@ -25,6 +26,8 @@ class Scenario(Part):
     cluster: Cluster
     workload: Workload
     layout: Layout = Layout()
+    software: Software = Software()
+    """The training software; absent: a current Megatron-LM."""
     money: Money = Money()
     reliability: Reliability | None = None
     """Failures, checkpoints and recovery; absent: nothing fails."""
@@ -35,6 +38,20 @@ class Scenario(Part):
     are too many GPUs to do otherwise, which a note then says.  false: every GPU by itself, slowly; true: always one,
     the most loaded group standing for all."""
     seed: int = Field(0, ge=0)
+
+    def settled(self) -> Scenario:
+        """The same with everything the layout leaves to the software filled in."""
+        filled = {
+            key: getattr(self.software, key)
+            for key in ("overlap_grad_reduce", "tp_overlap", "blocking_sends", "prefetch")
+            if getattr(self.layout, key) is None
+        }
+        if self.layout.overlap_param_gather is None:
+            reduces = self.layout.overlap_grad_reduce
+            filled["overlap_param_gather"] = self.software.overlap_param_gather if reduces is None else reduces
+        if not filled:
+            return self
+        return self.model_copy(update={"layout": self.layout.model_copy(update=filled)})
 
 
 class StudyEntry(Part):

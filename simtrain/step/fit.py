@@ -48,6 +48,7 @@ def peak_bytes(scenario: Scenario, *, searched: bool = False) -> tuple[float, ..
         searched: let a cost-driven schedule search with this scenario's costs, as a simulated step does; slower.
             Without it the search assumes equal slots.  Other schedules have one order only.
     """
+    scenario = scenario.settled()
     parallel = plan_parallel(scenario)
     layout, model = scenario.layout, scenario.workload.model
     if not isinstance(model, Model):

@@ -146,7 +146,7 @@ def _buffers(model: Model, layout: Layout, parallel: Parallel, stages: Sequence[
         gradients = max(gradients, sum(_most([count for _, count in own], 2) for own in found.values()))
     if layout.zero == 3:
         layers = [[_parameters(model, parallel, s, i) for i in stage_layers(parallel, s)] for s in stages]
-        ahead = [_most(own, layout.prefetch + 1) for own in layers]
+        ahead = [_most(own, (layout.prefetch or 0) + 1) for own in layers]
         weights = max(ahead, default=0.0) if layout.reshard_after_forward else sum(map(sum, layers))
     return gradients * element_bytes(layout.grad_precision) + weights * element_bytes(layout.precision)
 

@@ -68,6 +68,7 @@ def plan_step(scenario: Scenario) -> Plan:
         LayoutError, ScheduleError, ScenarioError: the scenario cannot exist.
         UnsupportedError: it can, but is not simulated.
     """
+    scenario = scenario.settled()
     parallel = plan_parallel(scenario)
     layout, workload, cluster = scenario.layout, scenario.workload, scenario.cluster
     model, node = workload.model, cluster.node

@@ -1,0 +1,173 @@
+"""From a row of measurements to scenarios: one, or one for each plausible setting of what it leaves open."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from simtrain.errors import InputError, ScenarioError
+from simtrain.layout.parallel import plan_parallel
+from simtrain.scenario.cluster import Cluster
+from simtrain.scenario.layout import Layout
+from simtrain.scenario.model import Model
+from simtrain.scenario.scenario import Scenario
+from simtrain.scenario.workload import Workload
+from simtrain.validation.hardware import cluster_of
+from simtrain.validation.rows import Row
+from simtrain.validation.stacks import profile_of
+
+__all__ = ["IncompleteError", "candidates"]
+
+_MICRO_BATCHES = (1, 2, 4, 8, 16)
+_RECOMPUTE_PARTS = {
+    "recompute-swiglu": "mlp_act",
+    "recompute-norm": "layernorm",
+    "recompute-ffn": "mlp",
+    "rmsnorm": "layernorm",
+    "mla up-proj": "mla_up_proj",
+}
+
+
+class IncompleteError(ScenarioError):
+    """The row does not say enough for a scenario."""
+
+
+def candidates(row: Row, models: Mapping[str, Model]) -> list[Scenario]:
+    """Scenarios of a row: all settings of unknown knobs that are possible.
+
+    Raises:
+        IncompleteError: a size or the model is missing, or sizes do not fit together.
+        InputError: no such device or precision; the layout cannot exist.
+    """
+    if row.model not in models:
+        raise IncompleteError(f"model {row.model!r} is not in the table of models")
+    cluster = cluster_of(row.hardware)
+    model, last = models[row.model], None
+    found = []
+    for knobs in _knobs(row, model):
+        try:
+            scenario = _scenario(row, cluster, model, knobs)
+            plan_parallel(scenario)
+        except InputError as error:
+            last = error
+            continue
+        found.append(scenario)
+    if not found:
+        raise last or IncompleteError("no layout fits the sizes")
+    return found
+
+
+def _knobs(row: Row, model: Model) -> Iterator[dict[str, object]]:
+    tp, pp, cp = _size(row, "tp"), _size(row, "pp"), row.cp or 1
+    inner = tp * pp * cp
+    gpus = row.hardware.gpus
+    dp = row.dp or gpus // inner
+    if inner * dp != gpus:
+        raise IncompleteError(f"tp * pp * cp * dp = {inner * dp} is not n_gpus = {gpus}")
+    micro = [row.micro_batch] if row.micro_batch else [m for m in _MICRO_BATCHES if row.global_batch % (dp * m) == 0]
+    for micro_batch, vpp, recompute in itertools.product(micro, _chunks(row, model, pp), _recompute(row)):
+        yield {"dp": dp, "micro_batch": micro_batch, "vpp": vpp, **recompute}
+
+
+def _size(row: Row, name: str) -> int:
+    value: int | None = getattr(row, name)
+    if value is None:
+        raise IncompleteError(f"{name} is not known")
+    return value
+
+
+def _chunks(row: Row, model: Model, pp: int) -> Sequence[int]:
+    if pp == 1:
+        return (1,)
+    if row.vpp is not None:
+        return (row.vpp,)
+    if "interleaved" not in row.schedule.lower():
+        return (1,)
+    return [v for v in range(1, model.layers // pp + 1) if model.layers % (pp * v) == 0] or [1]
+
+
+def _recompute(row: Row) -> Sequence[dict[str, object]]:
+    text = row.recompute.lower()
+    if text.startswith("full"):
+        return ({"recompute": "full"},)
+    modules = tuple(module for words, module in _RECOMPUTE_PARTS.items() if words in text)
+    if modules:
+        return ({"recompute": "selective", "recompute_modules": modules},)
+    if text.startswith("selective"):
+        return ({"recompute": "selective"},)
+    if text in ("none", "mostly none"):
+        return ({"recompute": "none"},)
+    return ({"recompute": "none"}, {"recompute": "selective"}, {"recompute": "full"})
+
+
+def _scenario(row: Row, cluster: Cluster, model: Model, knobs: dict[str, object]) -> Scenario:
+    pp, vpp = row.pp or 1, int(str(knobs["vpp"]))
+    profile = profile_of(row.stack, row.stack_year)
+    stages = pp * vpp
+    layout = Layout.model_validate(
+        {
+            **knobs,
+            "tp": row.tp,
+            "pp": pp,
+            "cp": row.cp or 1,
+            "ep": row.ep or 1,
+            "sp": row.sp,
+            "schedule": _schedule(row, vpp),
+            "precision": row.precision or "bf16",
+            "zero": 1 if row.zero is None else row.zero,
+            "shard_group": row.shard_group,
+            "attention": _attention(row),
+            "layers_per_stage": None if model.layers % stages == 0 else _split(model.layers, stages),
+            **_state(row),
+        }
+    )
+    software = profile.model_copy(
+        update={} if row.fused_norm is None else {"norm": "fused" if row.fused_norm else "eager"}
+    )
+    multiple = software.vocabulary_multiple * (row.tp or 1)
+    model = model.model_copy(
+        update={
+            "vocab": -(-model.vocab // multiple) * multiple,
+            "dropout": software.dropout and model.learned_positions > 0,
+        }
+    )
+    workload = Workload(
+        title=model.title,
+        model=model,
+        sequence_length=row.sequence,
+        global_batch=row.global_batch,
+        tokens=row.global_batch * row.sequence,
+    )
+    return Scenario(name=row.id, cluster=cluster, workload=workload, layout=layout, software=software)
+
+
+def _schedule(row: Row, vpp: int) -> str:
+    if "dualpipe" in row.schedule.lower():
+        return "dualpipe"
+    return "interleaved_1f1b" if vpp > 1 else "1f1b"
+
+
+def _split(layers: int, stages: int) -> tuple[int, ...]:
+    """As even as possible; the spare layers in the middle, where no embedding or head sits."""
+    base, spare = divmod(layers, stages)
+    first = (stages - spare) // 2
+    return tuple(base + (first <= i < first + spare) for i in range(stages))
+
+
+def _attention(row: Row) -> str:
+    """Fused attention where the row says so, or says nothing of its kernel but is of a time that had it."""
+    text = row.attention.lower()
+    if re.search(r"no flash|fused softmax|eager|megatron default", text):
+        return "unfused"
+    if not text and row.stack_year is not None and row.stack_year <= 2022:
+        return "unfused"
+    return "flash"
+
+
+def _state(row: Row) -> dict[str, object]:
+    """Precision of gradients and optimizer, where the row's description of its numbers names them."""
+    text = row.dtype.lower()
+    if "bf16 weights and optimizer states" in text:
+        return {"grad_precision": "bf16", "moment_precision": "bf16"}
+    return {}

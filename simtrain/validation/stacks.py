@@ -1,0 +1,35 @@
+"""Which software profile stands for a stack of some year."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from simtrain.scenario import library
+from simtrain.scenario.load import load_software
+from simtrain.scenario.software import Software
+
+__all__ = ["profile_of"]
+
+_FAMILIES = {
+    "megatron-lm": (("megatron-2021", 2022), ("megatron-2023", 2023), ("megatron-core", 9999)),
+    "megatron-deepspeed": (("megatron-deepspeed", 9999),),
+    "deepspeed": (("megatron-deepspeed", 9999),),
+    "torch-fsdp": (("torch-fsdp", 9999),),
+    "nemo-automodel": (("torch-fsdp2", 9999),),
+    "llmq": (("cuda-graphs", 9999),),
+}
+"""Profiles of a stack by the last year they stand for."""
+_GENERIC = (("megatron-2021", 2022), ("megatron-2023", 2023), ("megatron-core", 9999))
+"""For stacks not known, and those of the Megatron-Core family."""
+
+
+def profile_of(stack: str, year: int | None) -> Software:
+    """The profile of a stack; one not met before gets the nearest generic one of its year."""
+    name = stack.strip().lower()
+    known = _FAMILIES.get(name) or next((f for key, f in _FAMILIES.items() if name and key in name), _GENERIC)
+    return _load(next(profile for profile, last in known if (year or 9999) <= last))
+
+
+@cache
+def _load(name: str) -> Software:
+    return load_software(name) if name in library.names("software") else Software()
