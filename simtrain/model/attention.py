@@ -176,6 +176,7 @@ def _flash(heads: _Heads, shard: Shard) -> Piece:
         "F",
         *shape,
         saved_bytes=query + key_value / shard.cp + sums,
+        v=heads.v_dim,
     )
     backward = Kernel(
         "attention_backward",
@@ -184,6 +185,7 @@ def _flash(heads: _Heads, shard: Shard) -> Piece:
         2 * (query + key_value + output) + sums,
         "I",
         *shape,
+        v=heads.v_dim,
     )
     return Piece((forward,), (backward,), inner_bytes=sums)
 

@@ -212,12 +212,17 @@ def _rows(op: Kernel | Exchange, shard: Shard, rows: int, begin: int, end: int) 
 
 
 def memory_bound(
-    name: str, kind: KernelClass, forward_bytes: float, backward_bytes: float, saved_bytes: float = 0.0
+    name: str,
+    kind: KernelClass,
+    forward_bytes: float,
+    backward_bytes: float,
+    saved_bytes: float = 0.0,
+    backward_kind: KernelClass | None = None,
 ) -> Piece:
     """A kernel without matmuls, and its backward."""
     return Piece(
         (Kernel(name, kind, 0.0, forward_bytes, "F", saved_bytes=saved_bytes),),
-        (Kernel(f"{name}_backward", kind, 0.0, backward_bytes, "I"),),
+        (Kernel(f"{name}_backward", backward_kind or kind, 0.0, backward_bytes, "I"),),
     )
 
 
@@ -225,7 +230,7 @@ def norm(name: str, shard: Shard, width: int, beside: int = 0) -> Piece:
     """Normalisation of the local tokens; its input is kept, and ``beside`` columns that enter next to it."""
     column = shard.act_bytes * local_tokens(shard)
     one = column * width
-    return memory_bound(name, "norm", 2 * one, 3 * one, one + column * beside)
+    return memory_bound(name, "norm", 2 * one, 3 * one, one + column * beside, "norm_backward")
 
 
 def residual_add(name: str, shard: Shard, width: int, dropout: bool) -> Piece:
