@@ -102,7 +102,7 @@ def _gemm(device: str, name: str, row: Mapping[str, str], extra: str, precision:
     m, n, k, groups = (_size(row, key) for key in ("m", "n", "k", "groups"))
     if not (m and n and k):
         raise SkippedRowError("m, n or k is missing")
-    if name not in ("gemm", "grouped_gemm", "gemm_best_shape"):
+    if name not in ("gemm", "grouped_gemm", "gemm_best_shape", "gemm_power_randn"):
         raise SkippedRowError(f"kernel {name!r} is not known")
     part: Part = "F"
     adds = re.search(r"accumulate=True", extra)

@@ -129,9 +129,7 @@ class KernelModel:
 
     def blocks(self, kernel: Kernel) -> int:
         """Thread blocks of a matmul launched as a static grid; 0 for other kernels, whose grids are long."""
-        if kernel.kind not in MATMUL_CLASSES or not kernel.m:
-            return 0
-        return _work(kernel, self.coefficients(kernel), self._chip_of(kernel)).blocks
+        return self.time(kernel).work.blocks
 
     def _chip_of(self, kernel: Kernel) -> Chip:
         return self.chip if kernel.kind in _GEMM and not kernel.plain else self.plain_chip

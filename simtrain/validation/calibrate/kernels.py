@@ -4,7 +4,8 @@
 
 Each :class:`~simtrain.validation.calibrate.tasks.Task` minimises the mean absolute relative error over all its rows.
 Beside that error stand two of rows that a fit did not see: a third of the shapes after the other left out, and one
-source after the other left out (a source is a file of timings: of one model in microsoft/vidur, of one release in DeepGEMM).
+source after the other left out (a source is a file of timings: of one model in microsoft/vidur, of one release in
+DeepGEMM).
 """
 
 from __future__ import annotations
@@ -230,7 +231,7 @@ def source_of(fitted: Fitted) -> str:
     owners = dict.fromkeys(
         re.split(r" (?:data|configs|README|benchmark|compute|train|Fig)", s.source)[0] for s in samples
     )
-    text = f"fit to {fitted.rows} rows of {', '.join(owners)}"
+    text = f"fit to {fitted.rows} row{'s' if fitted.rows > 1 else ''} of {', '.join(owners)}"
     text += f" ({fitted.task.note})" if fitted.task.note else ""
     shown = [f"mean error {100 * fitted.error:.1f} %"]
     if fitted.shapes_error is not None:

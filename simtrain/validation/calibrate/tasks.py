@@ -95,7 +95,8 @@ def _best(device: str, lender: Place | None = None, low: bool = False) -> Task:
 
 
 def _liger(name: str, *free: str) -> Task:
-    return Task(_A100, f"memory_variants.{name}", (f"mem_{name}",), free)
+    fixed = {} if "latency" in free else {"latency": 5e-6}  # beside the floor it cannot be told
+    return Task(_A100, f"memory_variants.{name}", (f"mem_{name}",), free, fixed=fixed)
 
 
 TASKS = (
