@@ -247,3 +247,6 @@ def test_extrapolation_is_said() -> None:
     assert not model("h100-sxm").time(kernel()).extrapolated
     assert model("h100-sxm").time(kernel("optimizer")).extrapolated, "assumed, not measured"
     assert model("h200-sxm").time(kernel()).extrapolated, "borrowed"
+    assert not model("b200-sxm").time(kernel()).extrapolated
+    assert model("b200-sxm", "fp8").time(kernel()).extrapolated, "coefficients of 16 bits"
+    assert model("b200-sxm").time(kernel("norm_backward")).extrapolated, "coefficients of forward"

@@ -120,7 +120,7 @@ class KernelModel:
             latency_s=latency_s,
             bound="compute" if work.compute_s >= work.memory_s else "memory",
             source=efficiency.source,
-            extrapolated=not (self.measured_here and efficiency.measured),
+            extrapolated=not (self.measured_here and efficiency.measured and self._has_own(kernel)),
             kernel=kernel,
             peak_flops_per_s=chip.peak_flops_per_s,
             bandwidth_bytes_per_s=chip.bandwidth_bytes_per_s,
@@ -130,6 +130,11 @@ class KernelModel:
     def blocks(self, kernel: Kernel) -> int:
         """Thread blocks of a matmul launched as a static grid; 0 for other kernels, whose grids are long."""
         return self.time(kernel).work.blocks
+
+    def _has_own(self, kernel: Kernel) -> bool:
+        """Whether the table has coefficients for just the class and precision of ``kernel``."""
+        low = self.low_precision and not kernel.plain and kernel.kind in _GEMM
+        return getattr(self.table, f"{kernel.kind}_fp8" if low else kernel.kind) is not None
 
     def _chip_of(self, kernel: Kernel) -> Chip:
         return self.chip if kernel.kind in _GEMM and not kernel.plain else self.plain_chip
