@@ -3,6 +3,7 @@
 #   make test    all tests          make check   format, lint, types, import contract
 #   make sweep   the shipped sweeps: tables and HTML pages, resumed after an interruption
 #   make bench   benchmarks         make figures figures and blocks of the documentation
+#   make calibrate  fit the kernel tables of the catalogue to published timings and rewrite them
 #   make clean   remove everything made here
 
 new_enough = $(shell $(1) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(1))
@@ -13,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo sweep test check bench figures clean
+.PHONY: demo sweep test check bench figures calibrate clean
 
 demo: $(VENV)/.run
 	$(BIN)/simtrain compare 4090-vs-h100 --html 4090-vs-h100.html
@@ -36,6 +37,9 @@ bench: $(VENV)/.run
 
 figures: $(VENV)/.dev
 	$(BIN)/python docs/figures.py
+
+calibrate: $(VENV)/.run
+	$(BIN)/python -m simtrain.validation.calibrate.kernels
 
 clean:
 	rm -rf $(VENV) dist build 4090-vs-h100.html *-sweep.csv *-sweep.csv.journal *-sweep.html .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache

@@ -173,6 +173,7 @@ _SECTIONS = (
     *("CheckpointPolicy", "LocalDisk", "Storage", "Spares", "TimeLaw", "Cluster", "CollectiveSoftware"),
     *("Contention", "HeldSms", "SingleSwitch", "FatTree", "Dragonfly", "Torus", "Node"),
     *("SwitchedLinks", "MeshLinks", "PcieTree", "Link", "Device", "KernelTable", "KernelEfficiency"),
+    *("GemmEfficiency", "AttentionEfficiency"),
     *("Model", "GroupedQueryAttention", "LatentAttention", "MixtureOfExperts"),
     *("Study", "StudyEntry", "Sweep", "Range"),
 )

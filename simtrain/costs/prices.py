@@ -123,24 +123,25 @@ class PriceList:
             kernel.bytes,
             time,
             kernel.kind,
-            grid=self.kernels.blocks(kernel) if self.contention.grid == "static" else 0,
+            grid=time.work.blocks if self.contention.grid == "static" else 0,
             routed=kernel.routed,
         )
 
     def less_busy(self, priced: Priced, load: float) -> Priced:
-        """A routed kernel on a rank with ``load`` times the rows of the busiest one."""
+        """A routed kernel on a rank with ``load`` times the rows of the busiest one, at the rate that it has there.
+
+        One rank stands for all of less than the highest load, whose mean time is then that of their mean load.
+        """
         if not isinstance(priced.cost, KernelTime):
             return priced
-        kernel = priced.cost.kernel
-        m, k = (1.0, load) if kernel.part == "W" else (load, 1.0)
-        fewer = replace(
-            kernel,
-            flops=kernel.flops * load,
-            bytes=kernel.bytes * load,
-            m=round(kernel.m * m),
-            k=round(kernel.k * k),
+        return replace(
+            priced,
+            work_s=priced.work_s * load,
+            useful_s=priced.useful_s * load,
+            flops=priced.flops * load,
+            bytes=priced.bytes * load,
+            grid=round(priced.grid * load),
         )
-        return replace(self.kernel(fewer, priced.layer), part=priced.part, recompute=priced.recompute)
 
     def exchange(
         self, name: str, axis: str, collective: Collective, size_bytes: float, layer: int = -1, *, part: str = "F"

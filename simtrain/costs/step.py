@@ -13,6 +13,7 @@ from simtrain.layout.parallel import Parallel
 from simtrain.layout.placement import place
 from simtrain.model.layers import embedding_operators, head_operators, layer_kind, layer_operators
 from simtrain.model.operators import Kernel, LayerOperators, Shard
+from simtrain.model.pieces import in_low_precision, matmul_input_bytes
 from simtrain.scenario.cluster import Node
 from simtrain.scenario.layout import Layout
 from simtrain.scenario.model import Model
@@ -175,7 +176,11 @@ class _StepPricer:
 
     def _optimizer(self, rank: int) -> Priced:
         held = parameter_bytes(self.model, self.layout, self.parallel, self._rank_stages(rank))
-        kernel = Kernel("Adam", "optimizer", flops=0.0, bytes=held.updated * optimizer_traffic_bytes(self.layout))
+        moved = held.updated * optimizer_traffic_bytes(self.layout)
+        if in_low_precision(self.shard):  # weights are cast once a step, to two copies
+            element = element_bytes(self.layout.precision)
+            moved += held.weights / element * (element + 2 * matmul_input_bytes(self.shard))
+        kernel = Kernel("Adam", "optimizer", flops=0.0, bytes=moved)
         return replace(self.prices.kernel(kernel), part="O")
 
     def _mirror(self, rank: int) -> Priced:

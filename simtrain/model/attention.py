@@ -19,6 +19,7 @@ from simtrain.model.pieces import (
     matmul_input_bytes,
     memory_bound,
     norm,
+    quantised,
     row_parallel,
     tokens,
 )
@@ -126,7 +127,8 @@ def _replicated(name: str, shard: Shard, k: int, n: int, *, keep_input: bool) ->
     rows = local_tokens(shard)
     saved_bytes = matmul_input_bytes(shard) * rows * k if keep_input else 0.0
     forward, dgrad, wgrad = gemm(name, shard, rows, k, n, saved_bytes=saved_bytes)
-    return Piece((forward,), (dgrad, wgrad))
+    # without ``keep_input`` another matmul reads the same input, and has cast it
+    return quantised(Piece((forward,), (dgrad, wgrad)), name, shard, rows * k if keep_input else 0, rows * n)
 
 
 def _rotary(model: Model, heads: _Heads, shard: Shard) -> Iterator[Piece]:
@@ -176,6 +178,7 @@ def _flash(heads: _Heads, shard: Shard) -> Piece:
         "F",
         *shape,
         saved_bytes=query + key_value / shard.cp + sums,
+        v=heads.v_dim,
     )
     backward = Kernel(
         "attention_backward",
@@ -184,6 +187,7 @@ def _flash(heads: _Heads, shard: Shard) -> Piece:
         2 * (query + key_value + output) + sums,
         "I",
         *shape,
+        v=heads.v_dim,
     )
     return Piece((forward,), (backward,), inner_bytes=sums)
 
@@ -213,9 +217,10 @@ def _square_matmul(
     groups, m, n = shard.micro_batch * heads.queries, shard.sequence // shard.cp, shard.sequence
     flops = 2.0 * groups * m * n * dim
     first, second = (
-        Kernel(f"{name}_{side}", "gemm", flops, moved, "I", m, n, dim, groups) for side in ("dleft", "dright")
+        Kernel(f"{name}_{side}", "gemm", flops, moved, "I", m, n, dim, groups, plain=True)
+        for side in ("dleft", "dright")
     )
-    forward = Kernel(name, "gemm", flops, moved, "F", m, n, dim, groups, kept_bytes + inner_bytes)
+    forward = Kernel(name, "gemm", flops, moved, "F", m, n, dim, groups, kept_bytes + inner_bytes, plain=True)
     return Piece((forward,), (first, second), inner_bytes=inner_bytes)
 
 

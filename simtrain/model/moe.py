@@ -16,7 +16,7 @@ from dataclasses import replace
 from simtrain.model.flow import chain
 from simtrain.model.mlp import activation, inner_width, mlp_pieces
 from simtrain.model.operators import Collective, Exchange, Kernel, Operator, Shard
-from simtrain.model.pieces import Piece, gemm, local_tokens, matmul_input_bytes, memory_bound, tokens
+from simtrain.model.pieces import Piece, gemm, local_tokens, matmul_input_bytes, memory_bound, quantised, tokens
 from simtrain.model.recompute import again, within
 from simtrain.model.routing import Routing
 from simtrain.scenario.model import MixtureOfExperts, Model
@@ -72,7 +72,7 @@ def _router(hidden: int, moe: MixtureOfExperts, shard: Shard) -> list[Piece]:
     """Scores of all experts, and the choice among them; keeps the input and the fp32 probabilities."""
     rows = local_tokens(shard)
     forward, dgrad, wgrad = gemm(
-        "router", shard, rows, hidden, moe.experts, saved_bytes=shard.act_bytes * rows * hidden
+        "router", shard, rows, hidden, moe.experts, saved_bytes=shard.act_bytes * rows * hidden, plain=True
     )
     scores, probabilities = shard.act_bytes * rows * moe.experts, float(FP32_BYTES * rows * moe.experts)
     choice = memory_bound("top_k", "elementwise", scores + probabilities, scores + probabilities, probabilities)
@@ -119,7 +119,7 @@ def _routed(operators: Sequence[Operator]) -> tuple[Operator, ...]:
 def _grouped(name: str, shard: Shard, rows: int, k: int, n: int, groups: int) -> Piece:
     saved_bytes = matmul_input_bytes(shard) * rows * k
     forward, dgrad, wgrad = gemm(name, shard, rows, k, n, saved_bytes=saved_bytes, kind="grouped_gemm", groups=groups)
-    return Piece((forward,), (dgrad, wgrad))
+    return quantised(Piece((forward,), (dgrad, wgrad)), name, shard, rows * k, rows * n)
 
 
 def _permute(name: str, shard: Shard, rows_in: int, rows_out: int, hidden: int) -> Piece:

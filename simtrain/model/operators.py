@@ -21,8 +21,11 @@ KernelClass = Literal[
     "attention_forward",
     "attention_backward",
     "norm",
+    "norm_backward",
     "activation",
+    "plain_activation",
     "elementwise",
+    "quantise",
     "embedding",
     "cross_entropy",
     "permute",
@@ -117,6 +120,8 @@ class Kernel:
         flops: floating point operations of its matmuls (fused causal attention: half of the square), 0 without.
         bytes: bytes it reads and writes in device memory.
         m, n, k, groups: matmul shape (m x k times k x n, ``groups`` of them); 0 for others.
+        v: of fused attention the size of a value head (k is that of queries and keys), 0 as k.
+        plain: a matmul that runs in 16 bit whatever the precision of the others.
         saved_bytes: bytes a forward kernel leaves in memory until its backward; of the last kernel of a part of a layer
             that runs again, what the part makes and backward holds meanwhile.
         remade_bytes: of those of a recomputed one, what gradients of weights read.
@@ -141,6 +146,8 @@ class Kernel:
     recompute: bool = False
     routed: bool = False
     after: tuple[str, ...] = ()
+    v: int = 0
+    plain: bool = False
 
 
 @dataclass(frozen=True, slots=True)

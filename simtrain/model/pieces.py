@@ -19,10 +19,12 @@ __all__ = [
     "Piece",
     "column_parallel",
     "gemm",
+    "in_low_precision",
     "local_tokens",
     "matmul_input_bytes",
     "memory_bound",
     "norm",
+    "quantised",
     "residual_add",
     "row_parallel",
     "tokens",
@@ -86,20 +88,54 @@ def gemm(
     saved_bytes: float = 0.0,
     kind: KernelClass = "gemm",
     groups: int = 1,
+    plain: bool = False,
 ) -> tuple[Kernel, Kernel, Kernel]:
     """Forward, gradient of the input and gradient of the weight of (rows, k) times ``groups`` of (k, n).
 
-    The gradient of the weight is added to what earlier micro batches left, hence read and written.
+    The gradient of the weight is added to what earlier micro batches left, hence read and written.  Inputs are read in
+    the precision of matmuls, unless ``plain``; outputs have that of activations.
     """
     flops, m = 2.0 * rows * k * n, max(1, rows // groups)
-    moved = shard.act_bytes * rows * (k + n)
-    weight = float(groups * k * n)
-    used, accumulated = moved + shard.weight_bytes * weight, moved + 2 * shard.grad_bytes * weight
+    low = not plain and in_low_precision(shard)
+    read = matmul_input_bytes(shard) if low else shard.act_bytes
+    weight, written = float(groups * k * n), shard.act_bytes * rows
+    used = (read if low else shard.weight_bytes) * weight
+    accumulated = read * rows * (k + n) + 2 * shard.grad_bytes * weight
     return (
-        Kernel(name, kind, flops, used, "F", m, n, k, groups, saved_bytes),
-        Kernel(f"{name}_dgrad", kind, flops, used, "I", m, k, n, groups),
-        Kernel(f"{name}_wgrad", kind, flops, accumulated, "W", k, n, m, groups),
+        Kernel(name, kind, flops, read * rows * k + written * n + used, "F", m, n, k, groups, saved_bytes, plain=plain),
+        Kernel(f"{name}_dgrad", kind, flops, read * rows * n + written * k + used, "I", m, k, n, groups, plain=plain),
+        Kernel(f"{name}_wgrad", kind, flops, accumulated, "W", k, n, m, groups, plain=plain),
     )
+
+
+def in_low_precision(shard: Shard) -> bool:
+    """Whether inputs of matmuls have 8 bits or 4."""
+    return shard.precision in ("fp8", "mxfp8", "nvfp4")
+
+
+def quantised(piece: Piece, name: str, shard: Shard, inputs: float, outputs: float) -> Piece:
+    """A matmul with the casts of its input (``inputs`` elements) and of the gradient of its output (``outputs``).
+
+    Each writes two copies, since scales run along what is summed over: one as it is for the output and the gradient of
+    the input, one transposed for the gradient of the weight (Transformer Engine; on Hopper 8-bit matmuls also read both
+    operands along it alone).  The cast of the weight is part of the optimizer.
+    """
+    if not in_low_precision(shard):
+        return piece
+    element = shard.act_bytes + 2 * matmul_input_bytes(shard)
+    before = Kernel(f"{name}_quantise", "quantise", 0.0, element * inputs)
+    back = Kernel(f"{name}_quantise_backward", "quantise", 0.0, element * outputs, "I")
+    return replace(
+        piece,
+        forward=_behind(before, piece.forward) if inputs else piece.forward,
+        backward=_behind(back, piece.backward),
+    )
+
+
+def _behind(first: Kernel, others: tuple[Operator, ...]) -> tuple[Operator, ...]:
+    """``first``, and what waited for the start of the piece for it instead."""
+    waits = {START: first.name}
+    return (first, *(replace(op, after=tuple(waits.get(name, name) for name in op.after)) for op in others))
 
 
 def column_parallel(
@@ -130,13 +166,21 @@ def column_parallel(
     size = shard.act_bytes * tokens(shard)
     element_bytes = shard.act_bytes if plain else matmul_input_bytes(shard)
     saved_bytes = element_bytes * local_tokens(shard) * k if keep_input else 0.0
-    forward, dgrad, wgrad = gemm(name, shard, tokens(shard), k, n, saved_bytes=saved_bytes)
+    kernels = gemm(name, shard, tokens(shard), k, n, saved_bytes=saved_bytes, plain=plain)
+    piece = _column_parallel(name, shard, kernels, size * k, size * (gathered or k), plain)
+    return piece if plain else quantised(piece, name, shard, local_tokens(shard) * k, tokens(shard) * n)
+
+
+def _column_parallel(
+    name: str, shard: Shard, kernels: tuple[Kernel, Kernel, Kernel], input_bytes: float, whole: float, plain: bool
+) -> Piece:
+    """The exchanges around the ``kernels``: of the input, and of ``whole`` bytes."""
+    forward, dgrad, wgrad = kernels
     if shard.tp == 1:
         return Piece((forward,), (dgrad, wgrad))
-    whole = size * (gathered or k)
     if not shard.sp:
         return Piece((forward,), _beside(shard, dgrad, _tp(name, "all_reduce", whole, "I"), wgrad))
-    regather, scatter = _tp(name, "all_gather", size * k, "W"), _tp(name, "reduce_scatter", whole, "I")
+    regather, scatter = _tp(name, "all_gather", input_bytes, "W"), _tp(name, "reduce_scatter", whole, "I")
     gather = _tp(name, "all_gather", whole, "F")
     before = (gather, forward) if plain else _chunks(shard, gather, forward)
     return Piece(before, _beside(shard, dgrad, scatter, wgrad, regather))
@@ -148,7 +192,13 @@ def row_parallel(name: str, shard: Shard, k: int, n: int, element_bytes: float |
     Elements of the input are kept in ``element_bytes``, or in the precision of the matmul.
     """
     saved_bytes = (element_bytes or matmul_input_bytes(shard)) * tokens(shard) * k
-    forward, dgrad, wgrad = gemm(name, shard, tokens(shard), k, n, saved_bytes=saved_bytes)
+    kernels = gemm(name, shard, tokens(shard), k, n, saved_bytes=saved_bytes)
+    return quantised(_row_parallel(name, shard, kernels, n), name, shard, tokens(shard) * k, local_tokens(shard) * n)
+
+
+def _row_parallel(name: str, shard: Shard, kernels: tuple[Kernel, Kernel, Kernel], n: int) -> Piece:
+    """The exchanges around the ``kernels``: of the output, n columns wide."""
+    forward, dgrad, wgrad = kernels
     if shard.tp == 1:
         return Piece((forward,), (dgrad, wgrad))
     whole = shard.act_bytes * tokens(shard) * n
@@ -201,7 +251,7 @@ def _rows(op: Kernel | Exchange, shard: Shard, rows: int, begin: int, end: int) 
     share = (end - begin) / rows
     if isinstance(op, Exchange):
         return replace(op, bytes=op.bytes * share, of_bytes=op.bytes, first=begin == 0)
-    weight_bytes = shard.weight_bytes * op.k * op.n
+    weight_bytes = (matmul_input_bytes(shard) if in_low_precision(shard) else shard.weight_bytes) * op.k * op.n
     return replace(
         op,
         m=end - begin,
@@ -212,12 +262,17 @@ def _rows(op: Kernel | Exchange, shard: Shard, rows: int, begin: int, end: int) 
 
 
 def memory_bound(
-    name: str, kind: KernelClass, forward_bytes: float, backward_bytes: float, saved_bytes: float = 0.0
+    name: str,
+    kind: KernelClass,
+    forward_bytes: float,
+    backward_bytes: float,
+    saved_bytes: float = 0.0,
+    backward_kind: KernelClass | None = None,
 ) -> Piece:
     """A kernel without matmuls, and its backward."""
     return Piece(
         (Kernel(name, kind, 0.0, forward_bytes, "F", saved_bytes=saved_bytes),),
-        (Kernel(f"{name}_backward", kind, 0.0, backward_bytes, "I"),),
+        (Kernel(f"{name}_backward", backward_kind or kind, 0.0, backward_bytes, "I"),),
     )
 
 
@@ -225,7 +280,7 @@ def norm(name: str, shard: Shard, width: int, beside: int = 0) -> Piece:
     """Normalisation of the local tokens; its input is kept, and ``beside`` columns that enter next to it."""
     column = shard.act_bytes * local_tokens(shard)
     one = column * width
-    return memory_bound(name, "norm", 2 * one, 3 * one, one + column * beside)
+    return memory_bound(name, "norm", 2 * one, 3 * one, one + column * beside, "norm_backward")
 
 
 def residual_add(name: str, shard: Shard, width: int, dropout: bool) -> Piece:

@@ -8,6 +8,7 @@ from pydantic import Field, Strict, StrictInt, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from simtrain.quantities import Bytes, BytesPerSecond, FlopsPerSecond, Seconds, Usd, UsdPerHour, Watts
+from simtrain.scenario.kernels import KernelTable
 from simtrain.scenario.part import Part, Precision
 
 __all__ = [
@@ -19,8 +20,6 @@ __all__ = [
     "Fabric",
     "FatTree",
     "HeldSms",
-    "KernelEfficiency",
-    "KernelTable",
     "Link",
     "MeshLinks",
     "Node",
@@ -32,42 +31,6 @@ __all__ = [
 ]
 
 Share = Annotated[float, Field(gt=0, le=1.5)]
-
-
-class KernelEfficiency(Part):
-    """Roofline coefficients of one kernel class on one device.
-
-    time = latency + max(flops / (peak * compute), bytes / (memory_bandwidth * memory))
-    """
-
-    compute: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Share of the dense peak this class reaches; absent for kernels bound by memory alone."""
-    memory: Share
-    """Share of the memory bandwidth this class reaches."""
-    latency: Seconds = 0.0
-    """Launch latency and fixed cost of one kernel."""
-    measured: bool = True
-    """False: assumed, or derived from another device; results that use it count as extrapolated."""
-    source: str
-    """Where the figures come from."""
-
-
-class KernelTable(Part):
-    """Kernel efficiencies of a device, by kernel class."""
-
-    measured_on: str | None = None
-    """Device whose measurements these are; absent or another device means extrapolated."""
-    gemm: KernelEfficiency
-    grouped_gemm: KernelEfficiency
-    attention_forward: KernelEfficiency
-    attention_backward: KernelEfficiency
-    norm: KernelEfficiency
-    activation: KernelEfficiency
-    elementwise: KernelEfficiency
-    embedding: KernelEfficiency
-    cross_entropy: KernelEfficiency
-    permute: KernelEfficiency
-    optimizer: KernelEfficiency
 
 
 class Device(Part):
@@ -86,6 +49,8 @@ class Device(Part):
     sm_count: int | None = None
     memory: Bytes = Field(gt=0)
     memory_bandwidth: BytesPerSecond = Field(gt=0)
+    l2: Annotated[Bytes, Field(gt=0)] | None = None
+    """L2 cache; absent: no kernel is taken to run from it."""
     power: Watts | None = None
     price: Usd | None = None
     rent: UsdPerHour | None = None

@@ -1,1 +1,1 @@
-"""Predictions against published measurements."""
+"""Predictions against published measurements, and the calibration that fits coefficients to them."""

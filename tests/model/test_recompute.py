@@ -209,11 +209,39 @@ class TestFewerBits:
         assert saved() - saved("activation_input") == TOKENS * 2 * 3072 * (1 - 1 / 32)
         assert saved() - saved("attention_output") == TOKENS * H * (1 / 2 - 1 / 32)
 
-    def test_precision_changes_what_is_kept_and_nothing_that_runs(self):
-        wide, narrow = (layer_operators(llama(), 0, shard(precision=p, tp=2, sp=True)) for p in ("bf16", "fp8"))
-        light = [replace(o, saved_bytes=0.0) for o in kernels(wide.forward)]
-        assert [replace(o, saved_bytes=0.0) for o in kernels(narrow.forward)] == light
-        assert narrow.backward == wide.backward
+    @pytest.mark.parametrize("changes", [{}, {"tp": 2, "sp": True}, {"tp": 2, "sp": True, "tp_overlap": "chunked"}])
+    def test_below_16_bits_the_same_matmuls_run_on_fewer_bytes_behind_their_casts(self, changes):
+        def parts(precision):
+            ops = layer_operators(llama(), 0, shard(precision=precision, **changes))
+            every = (*ops.forward, *ops.backward)
+            casts = [o for o in every if getattr(o, "kind", "") == "quantise"]
+            return casts, [o for o in every if o not in casts]
+
+        (none, wide), (casts, narrow) = parts("bf16"), parts("fp8")
+        assert not none
+        assert [(o.name, getattr(o, "flops", 0)) for o in narrow] == [(o.name, getattr(o, "flops", 0)) for o in wide]
+        assert all(few.bytes <= many.bytes for few, many in zip(narrow, wide, strict=True))
+        names = ("qkv", "attention_output", "mlp_up", "mlp_down")
+        assert {o.name for o in casts} == {f"{name}_quantise{side}" for name in names for side in ("", "_backward")}
+        cast = next(o for o in casts if o.name == "mlp_down_quantise")
+        assert cast.bytes == TOKENS * 3072 / changes.get("tp", 1) * (2 + 2 * (1 + 1 / 32))
+
+    def test_each_matmul_waits_for_its_cast(self):
+        ops = layer_operators(llama(), 0, shard(precision="fp8", tp=2, sp=True))
+        order = [o.name for o in ops.backward]
+        assert order.index("mlp_up_quantise_backward") < order.index("mlp_up_dgrad")
+        regather = next(o for o in ops.backward if o.name == "mlp_up_all_gather")
+        assert "mlp_up_quantise_backward" in regather.after
+
+    def test_matmuls_that_stay_in_16_bits_say_so(self):
+        def plain(precision, operators, model, **changes):
+            ops = operators(model, shard(precision=precision, **changes))
+            return {o.name for o in kernels((*ops.forward, *ops.backward)) if o.plain}
+
+        assert plain("fp8", head_operators, llama()) == {"logits", "logits_dgrad", "logits_wgrad"}
+        moe = plain("fp8", lambda model, cut: layer_operators(model, 0, cut), mixture(), attention="unfused")
+        assert {"router", "router_dgrad", "router_wgrad", "scores", "weighted_values"} <= moe
+        assert not moe & {"qkv", "expert_up", "shared_expert_up"}
 
 
 def test_places_of_what_can_run_again(catalogue_model):

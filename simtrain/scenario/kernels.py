@@ -1,0 +1,105 @@
+"""Coefficients of kernel times on a device, by kernel class (``costs/kernels`` holds the formulas)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from simtrain.quantities import Seconds
+from simtrain.scenario.part import Part
+
+__all__ = ["AttentionEfficiency", "GemmEfficiency", "KernelEfficiency", "KernelTable"]
+
+Share = Annotated[float, Field(gt=0, le=1.5)]
+Unit = Annotated[float, Field(ge=0, le=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+class KernelEfficiency(Part):
+    """Coefficients of one kernel class on one device.
+
+    time = latency + soft maximum of flops / (peak * compute) and bytes / (memory_bandwidth * memory)
+    """
+
+    compute: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of the dense peak this class reaches; absent for kernels bound by memory alone."""
+    memory: Share
+    """Share of the memory bandwidth this class reaches."""
+    latency: Seconds = 0.0
+    """Launch latency and fixed cost of one kernel."""
+    cached: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the memory time that tensors small against the L2 cache (``l2`` of the device) save."""
+    floor: Seconds = 0.0
+    """Least time beyond the latency, where many small launches keep the host busy for longer than the GPU."""
+    measured: bool = True
+    """False: assumed, or derived from another device; results that use it count as extrapolated."""
+    source: str
+    """Where the figures come from."""
+
+
+class GemmEfficiency(KernelEfficiency):
+    """Coefficients of a matmul: without ``tile`` as any kernel, with it by tiles and waves of thread blocks."""
+
+    tile: NonNegative | None = None
+    """Power with which the rate of an SM falls as the output tile is smaller than the largest."""
+    wave: Unit = 0.0
+    """Weight of whole waves of tiles over the SMs against the exact number of waves."""
+    fill: Seconds = 0.0
+    """Start and end of each wave: filling the pipeline of loads, writing the tile."""
+    each: Seconds = 0.0
+    """Launch of the matmul of each group, where groups are launched one by one."""
+    accumulate: Annotated[float, Field(ge=1, le=2)] = 1.0
+    """Compute time of a gradient of the weight against the other two matmuls: operands transposed, output added."""
+    throttle: Unit = 0.0
+    """Share of the rate that long matmuls lose: the clock falls to what the power limit allows."""
+    throttle_time: Seconds = 0.0
+    """Time at peak of the matmul that loses half of ``throttle``."""
+
+
+class AttentionEfficiency(KernelEfficiency):
+    """Coefficients of fused attention: blocks of query rows over the SMs."""
+
+    ramp: NonNegative | None = None
+    """Keys whose work equals the start and end of a block of queries; absent: as any kernel."""
+    alone: Annotated[float, Field(gt=0, le=2)] = 1.0
+    """Rate of one block alone on an SM, which the longest block has, against that of an SM in a full GPU."""
+    rows: Annotated[int, Field(ge=1)] = 128
+    """Rows of queries (in backward of keys) of one block."""
+    equal_heads: bool = False
+    """Both head sizes run at the larger one, zeros filling the smaller (multi-head latent attention)."""
+
+
+class KernelTable(Part):
+    """Kernel coefficients of a device, by kernel class."""
+
+    measured_on: str | None = None
+    """Device whose measurements these are; absent or another device means extrapolated."""
+    gemm: GemmEfficiency
+    grouped_gemm: GemmEfficiency
+    gemm_fp8: GemmEfficiency | None = None
+    """Matmuls with inputs in 8 bits or in 4; absent: as ``gemm``, against their own peak."""
+    grouped_gemm_fp8: GemmEfficiency | None = None
+    """Likewise; absent: as ``grouped_gemm``."""
+    attention_forward: AttentionEfficiency
+    attention_backward: AttentionEfficiency
+    norm: KernelEfficiency
+    norm_backward: KernelEfficiency | None = None
+    """Absent: as ``norm``."""
+    activation: KernelEfficiency
+    """Gated activations (SwiGLU)."""
+    plain_activation: KernelEfficiency | None = None
+    """Activations of one input (GELU); absent: as ``activation``."""
+    elementwise: KernelEfficiency
+    quantise: KernelEfficiency | None = None
+    """Casts to 8 bits or to 4 with their scales; absent: as ``elementwise``."""
+    embedding: KernelEfficiency
+    cross_entropy: KernelEfficiency
+    permute: KernelEfficiency
+    optimizer: KernelEfficiency
+    gemm_variants: dict[str, GemmEfficiency] = {}
+    """Matmuls beside what a step runs, by name: ``best_shape`` is the best of a search over shapes."""
+    attention_variants: dict[str, AttentionEfficiency] = {}
+    """Fused attention of other software, by its name and direction: ``fa2_forward``."""
+    memory_variants: dict[str, KernelEfficiency] = {}
+    """Kernels bound by memory of other software, by name."""
