@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, get_args
 
@@ -20,7 +20,16 @@ from simtrain.cluster.topology import Topology
 from simtrain.costs.collectives.flows import Flows, Phase, mean_use
 from simtrain.costs.collectives.groups import Groups
 from simtrain.costs.collectives.plan import Algorithm, Plan, Stage, passes
-from simtrain.costs.collectives.protocol import IDEAL, LAUNCH_S, PROTOCOLS, Protocol, ramp_s
+from simtrain.costs.collectives.protocol import (
+    CHANNEL_BANDWIDTH,
+    CHANNEL_NICS,
+    COEFFICIENTS,
+    IDEAL,
+    MSCCLPP,
+    PROTOCOLS,
+    Coefficients,
+    Protocol,
+)
 from simtrain.errors import InputError, LayoutError, UnknownNameError
 from simtrain.model.operators import Collective
 from simtrain.model.routing import Routing
@@ -29,7 +38,7 @@ __all__ = ["CollectivePrice", "algorithms_for", "link_rates", "price"]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-Mode = Literal["nccl", "ideal"]
+Mode = Literal["nccl", "mscclpp", "ideal"]
 
 RECENT_PRICES = 256
 """Prices kept per topology: each has the use of every link, up to some 100 kB over 2048 GPUs."""
@@ -75,6 +84,7 @@ class _StageOffer:
     Attributes:
         seconds_per_byte: of the slowest link, ``slowest``, which carries ``slowest_load`` bytes per byte.
         rate: (directed edges,) bytes per second of every edge with this protocol.
+        fill_s: how slowly its pipeline fills, 0 where there is none; gpus: in a group; in_domain: of those in a node.
     """
 
     stage: Stage
@@ -83,12 +93,14 @@ class _StageOffer:
     slowest: int
     slowest_load: float
     rate: Floats
-    ramped: bool
+    fill_s: float
+    gpus: int
+    in_domain: int
 
-    def transfer_s(self, size_bytes: float) -> float:
+    def transfer_s(self, size_bytes: float, fitted: Coefficients = COEFFICIENTS) -> float:
         """Seconds for the bytes, filling of the pipelines included."""
-        ramp = ramp_s(self.seconds_per_byte, size_bytes) if self.ramped else 0.0
-        return self.seconds_per_byte * size_bytes + ramp
+        ramp_s = fitted.ramp_s(self.fill_s, self.seconds_per_byte, size_bytes, self.gpus, self.in_domain)
+        return self.seconds_per_byte * size_bytes + ramp_s
 
     def phase(self, size_bytes: float) -> Phase:
         transfer_s = self.transfer_s(size_bytes)
@@ -138,8 +150,8 @@ def price(
         size_bytes: as in nccl-tests: all_reduce, broadcast and reduce the tensor of one rank; all_gather,
             reduce_scatter, gather and scatter the whole tensor; all_to_all all that one rank sends, its own part
             included; dispatch and combine likewise: tokens of one rank * experts of a token * bytes of a token.
-        mode: nccl, or ideal (line rates, no software).
-        algorithms: names to choose from; by default those of NCCL, or the bandwidth-optimal ones when ideal.
+        mode: nccl, mscclpp, or ideal (line rates, no software).
+        algorithms: names to choose from; by default those of the library, or the bandwidth-optimal ones when ideal.
         routing: of a dispatch or combine: send each token to each of its nodes once (DeepEP), where nodes have
             NVLink; without it, and elsewhere, they are an all_to_all.
 
@@ -190,7 +202,7 @@ def algorithms_for(collective: Collective, mode: str = "nccl", names: Iterable[s
         raise UnknownNameError("mode", mode, get_args(Mode))
     able = [a for a in _registry() if collective in a.collectives]
     if names is None:
-        return [a for a in able if (a.ideal if mode == "ideal" else a.nccl)]
+        return [a for a in able if getattr(a, mode)]
     for name in names:
         if name not in {a.name for a in able}:
             raise UnknownNameError(f"algorithm for {collective}", name, {a.name for a in able})
@@ -210,20 +222,32 @@ def _offers(
     if groups.size == 0 or groups.shape[1] == 1:
         return []
     members = Groups(topology, groups if collective == "send_recv" else np.sort(groups, axis=1), groups[:, 0], routing)
-    plans: list[Plan] = []
-    for preferred in (True, False):
-        tried = [a.plan(members, collective) for a in algorithms if a.preferred == preferred and not plans]
-        plans += [plan for plan in tried if plan is not None]
-    if not plans:
+    found = _planned(members, collective, [a for a in algorithms if a.preferred])
+    found = found or _planned(members, collective, [a for a in algorithms if not a.preferred])
+    if not found and mode == "mscclpp":
+        found = _planned(members, collective, algorithms_for(collective))  # MSCCL++ hands over to NCCL
+    if not found:
         raise InputError(f"no algorithm of {[a.name for a in algorithms]} can run {collective} on these groups")
-    if mode == "ideal":
-        return [_offer(topology, plan, IDEAL) for plan in plans]
     return [
-        _offer(topology, plan, PROTOCOLS[name])
-        for plan in plans
-        for name in plan.protocols
-        if name != "LL128" or topology.scale_up != "pcie"
+        _offer(topology, plan, members, protocol)
+        for algorithm, plan in found
+        for protocol in _protocols(topology, mode, algorithm, plan)
     ]
+
+
+def _planned(groups: Groups, collective: Collective, algorithms: Iterable[Algorithm]) -> list[tuple[Algorithm, Plan]]:
+    """Algorithms that can run a collective, and what they do."""
+    plans = [(algorithm, algorithm.plan(groups, collective)) for algorithm in algorithms]
+    return [(algorithm, plan) for algorithm, plan in plans if plan is not None]
+
+
+def _protocols(topology: Topology, mode: str, algorithm: Algorithm, plan: Plan) -> list[Protocol]:
+    """Ways of moving bytes that an algorithm can choose from."""
+    if mode == "ideal":
+        return [IDEAL]
+    if mode == "mscclpp" and algorithm.mscclpp:
+        return [MSCCLPP]
+    return [PROTOCOLS[name] for name in plan.protocols if name != "LL128" or topology.scale_up != "pcie"]
 
 
 def _check_groups(topology: Topology, collective: Collective, groups: Ints) -> None:
@@ -242,17 +266,14 @@ def _check_groups(topology: Topology, collective: Collective, groups: Ints) -> N
         raise LayoutError(f"{collective}: GPU {times.argmax()} is in {times.max()} groups that run at once")
 
 
-def _offer(topology: Topology, plan: Plan, protocol: Protocol) -> _Offer:
-    stages = [_stage_offer(topology, plan, stage, protocol, _rate(topology, protocol)) for stage in plan.stages]
-    if protocol is not IDEAL:
-        # The kernels of later stages are queued while the first one runs.
-        stages[0] = replace(stages[0], latency_s=stages[0].latency_s + LAUNCH_S * plan.launched)
-    return _Offer(plan, protocol, tuple(stages))
+def _offer(topology: Topology, plan: Plan, groups: Groups, protocol: Protocol) -> _Offer:
+    rate = _rate(topology, protocol)
+    return _Offer(plan, protocol, tuple(_stage_offer(groups, plan, stage, protocol, rate) for stage in plan.stages))
 
 
 def link_rates(topology: Topology, protocol: str) -> Floats:
     """(directed edges,) bytes per second that each link carries with the protocol of this name."""
-    return _rate(topology, IDEAL if protocol == IDEAL.name else PROTOCOLS[protocol])
+    return _rate(topology, next(p for p in (IDEAL, MSCCLPP, *PROTOCOLS.values()) if p.name == protocol))
 
 
 def _rate(topology: Topology, protocol: Protocol) -> Floats:
@@ -264,20 +285,27 @@ def _rate(topology: Topology, protocol: Protocol) -> Floats:
     return found
 
 
-def _stage_offer(topology: Topology, plan: Plan, stage: Stage, protocol: Protocol, rate: Floats) -> _StageOffer:
-    ideal, loads = protocol is IDEAL, stage.traffic.loads
+def _stage_offer(groups: Groups, plan: Plan, stage: Stage, protocol: Protocol, rate: Floats) -> _StageOffer:
+    topology, ideal, loads = groups.topology, protocol is IDEAL, stage.traffic.loads
     seconds = loads.total / rate[loads.edges]
     if not ideal:
         seconds = np.maximum(seconds, loads.largest / topology.edge_flow_bandwidth[loads.edges])
     slowest = int(seconds.argmax())
+    least = float(seconds[slowest])
+    if not ideal:
+        limit = CHANNEL_BANDWIDTH if topology.nics_per_node > CHANNEL_NICS else np.inf
+        crossing = stage.crossings / min(protocol.far_bandwidth, limit) if stage.far_steps else 0.0
+        least = max(least, stage.seconds_per_byte, crossing)
     return _StageOffer(
         stage=stage,
         latency_s=_latency(topology, stage, protocol),
-        seconds_per_byte=max(float(seconds[slowest]), 0.0 if ideal else stage.seconds_per_byte),
+        seconds_per_byte=least,
         slowest=int(loads.edges[slowest]),
         slowest_load=float(loads.total[slowest]),
         rate=rate,
-        ramped=plan.launched and not ideal,
+        fill_s=topology.fill_s if plan.ramped and not ideal else 0.0,
+        gpus=groups.size,
+        in_domain=min(groups.size, topology.gpus_per_node),
     )
 
 
@@ -286,8 +314,9 @@ def _latency(topology: Topology, stage: Stage, protocol: Protocol) -> float:
     if protocol is IDEAL:
         return near * traffic.near_s + far * traffic.far_s
     hops = protocol.pcie_hop_s if topology.scale_up == "pcie" else protocol.nvlink_hop_s
-    near_hop = max(hops[stage.family], protocol.posting_s) if far else hops[stage.family]
+    near_hop = max(hops[stage.family], traffic.near_s, protocol.posting_s if far else 0.0)
     far_hop = protocol.net_hop_s[stage.family] + protocol.net_latency_factor * traffic.far_s
+    far_hop += topology.network_software_s
     steps = protocol.base_s[stage.family] + near * near_hop + far * far_hop
     return steps * protocol.multi_node_factor if far and stage.reduces_in_ring else steps
 

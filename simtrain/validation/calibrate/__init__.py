@@ -1,0 +1,1 @@
+"""Fitting of coefficients to published measurements: ``python -m simtrain.validation.calibrate.kernels``."""
