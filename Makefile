@@ -3,6 +3,7 @@
 #   make test    all tests          make check   format, lint, types, import contract
 #   make sweep   the shipped sweeps: tables and HTML pages, resumed after an interruption
 #   make bench   benchmarks         make figures figures and blocks of the documentation
+#   make calibrate   fit coefficients to the published times in simtrain/validation/data
 #   make clean   remove everything made here
 
 new_enough = $(shell $(1) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(1))
@@ -13,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo sweep test check bench figures clean
+.PHONY: demo sweep test check bench figures calibrate clean
 
 demo: $(VENV)/.run
 	$(BIN)/simtrain compare 4090-vs-h100 --html 4090-vs-h100.html
@@ -33,6 +34,9 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.run
 	@for script in benchmarks/bench_*.py benchmarks/schedules.py benchmarks/network.py benchmarks/reliability.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+calibrate: $(VENV)/.run
+	$(BIN)/python -m simtrain.validation.calibrate.collectives
 
 figures: $(VENV)/.dev
 	$(BIN)/python docs/figures.py

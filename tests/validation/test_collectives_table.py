@@ -5,10 +5,15 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from simtrain.cluster.build import build
+from simtrain.costs.collectives import price
 from simtrain.errors import ScenarioError
+from simtrain.validation.calibrate import collectives as calibrate
 from simtrain.validation.collectives import COLUMNS, CollectiveReport, measured_collectives, predict_collectives
+from simtrain.validation.hardware import HardwareColumns, cluster_of
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +128,27 @@ def test_a_file_without_the_columns_is_refused(tmp_path):
         predict_collectives(written(tmp_path / "none.csv", [{"device": "a"}]))
     with pytest.raises(ScenarioError, match="cannot be read"):
         predict_collectives(tmp_path / "missing.csv")
+
+
+def test_coefficients_are_those_of_the_fit(capsys):
+    assert calibrate.main(["--check"]) == 0
+    assert "up to date" in capsys.readouterr().out
+
+
+def test_an_exchange_grows_with_its_peers_as_published():
+    """Share of the NIC's bandwidth in an all-to-all over 2 to 128 nodes of eight (SimAI, conditions not stated).
+
+    The table has these rows under ratio_ring: shares of one in a hundred on 128 nodes are those of an all-to-all.
+    """
+    rows = [row for row in table() if row["collective"] == "ratio_ring" and row["nodes"] != "1"]
+    off = []
+    for row in rows:
+        nodes, size = int(row["nodes"]), float(row["bytes"])
+        gpus = 8 * nodes
+        cluster = build(cluster_of(HardwareColumns("H800-SXM", gpus, nics_per_node=8, nic_gbps=400.0)))
+        crossing_bytes = size * (nodes - 1) / nodes
+        time_s = price(cluster, "all_to_all", np.arange(gpus)[None], size).time_s
+        off.append(crossing_bytes / 50e9 / time_s / float(row["busbw_GBps"]) - 1)
+    assert len(off) == 47
+    assert np.median(np.abs(off)) < 0.10
+    assert np.max(np.abs(off)) < 0.30

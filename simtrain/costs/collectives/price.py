@@ -34,7 +34,7 @@ from simtrain.errors import InputError, LayoutError, UnknownNameError
 from simtrain.model.operators import Collective
 from simtrain.model.routing import Routing
 
-__all__ = ["CollectivePrice", "algorithms_for", "link_rates", "price"]
+__all__ = ["CollectivePrice", "Offer", "StageOffer", "algorithms_for", "link_rates", "offers", "price"]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -78,7 +78,7 @@ class CollectivePrice:
 
 
 @dataclass(frozen=True, slots=True)
-class _StageOffer:
+class StageOffer:
     """A stage with one protocol, whatever the size.
 
     Attributes:
@@ -112,22 +112,25 @@ class _StageOffer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Offer:
+class Offer:
     """An algorithm with one protocol on given groups, whatever the size."""
 
     plan: Plan
     protocol: Protocol
-    stages: tuple[_StageOffer, ...]
+    stages: tuple[StageOffer, ...]
 
     @property
     def latency_s(self) -> float:
+        """Steps and software."""
         return sum(stage.latency_s for stage in self.stages)
 
-    def transfer_s(self, size_bytes: float) -> float:
-        return sum(stage.transfer_s(size_bytes) for stage in self.stages)
+    def transfer_s(self, size_bytes: float, fitted: Coefficients = COEFFICIENTS) -> float:
+        """Seconds for the bytes, filling of the pipelines included."""
+        return sum(stage.transfer_s(size_bytes, fitted) for stage in self.stages)
 
-    def time_s(self, size_bytes: float) -> float:
-        return self.latency_s + self.transfer_s(size_bytes)
+    def time_s(self, size_bytes: float, fitted: Coefficients = COEFFICIENTS) -> float:
+        """Latency and transfer; ``fitted`` are other coefficients than those in use."""
+        return self.latency_s + self.transfer_s(size_bytes, fitted)
 
 
 def price(
@@ -166,19 +169,32 @@ def price(
     if routing is not None and collective not in ("dispatch", "combine"):
         raise InputError(f"routing goes with dispatch and combine, not with {collective}")
     groups = np.asarray(groups, dtype=np.int64)
-    chosen = None if algorithms is None else tuple(algorithms)
-    key = (collective, groups.shape, groups.tobytes(), mode, chosen, routing)
-    offers = topology.cache.get(key)
-    if offers is None:
-        offers = topology.cache[key] = _offers(topology, collective, groups, mode, chosen, routing)
+    key, found_offers = offers(topology, collective, groups, mode, algorithms, routing)
     recent: dict[object, CollectivePrice] = topology.cache.setdefault("recent prices", {})
     sized = (*key, float(size_bytes))
     found = recent.get(sized)
     if found is None:
         if len(recent) >= RECENT_PRICES:
             del recent[next(iter(recent))]
-        found = recent[sized] = _price(topology, collective, groups.shape[-1], offers, size_bytes)
+        found = recent[sized] = _price(topology, collective, groups.shape[-1], found_offers, size_bytes)
     return found
+
+
+def offers(
+    topology: Topology,
+    collective: Collective,
+    groups: Ints,
+    mode: str = "nccl",
+    algorithms: Iterable[str] | None = None,
+    routing: Routing | None = None,
+) -> tuple[tuple[object, ...], list[Offer]]:
+    """What the price is chosen from, whatever the size, and a key of it; arguments and errors as of :func:`price`."""
+    chosen = None if algorithms is None else tuple(algorithms)
+    key = (collective, groups.shape, groups.tobytes(), mode, chosen, routing)
+    found: list[Offer] | None = topology.cache.get(key)
+    if found is None:
+        found = topology.cache[key] = _offers(topology, collective, groups, mode, chosen, routing)
+    return key, found
 
 
 @lru_cache(maxsize=1)
@@ -216,7 +232,7 @@ def _offers(
     mode: str,
     names: tuple[str, ...] | None,
     routing: Routing | None,
-) -> list[_Offer]:
+) -> list[Offer]:
     algorithms = algorithms_for(collective, mode, names)
     _check_groups(topology, collective, groups)
     if groups.size == 0 or groups.shape[1] == 1:
@@ -266,9 +282,9 @@ def _check_groups(topology: Topology, collective: Collective, groups: Ints) -> N
         raise LayoutError(f"{collective}: GPU {times.argmax()} is in {times.max()} groups that run at once")
 
 
-def _offer(topology: Topology, plan: Plan, groups: Groups, protocol: Protocol) -> _Offer:
+def _offer(topology: Topology, plan: Plan, groups: Groups, protocol: Protocol) -> Offer:
     rate = _rate(topology, protocol)
-    return _Offer(plan, protocol, tuple(_stage_offer(groups, plan, stage, protocol, rate) for stage in plan.stages))
+    return Offer(plan, protocol, tuple(_stage_offer(groups, plan, stage, protocol, rate) for stage in plan.stages))
 
 
 def link_rates(topology: Topology, protocol: str) -> Floats:
@@ -285,7 +301,7 @@ def _rate(topology: Topology, protocol: Protocol) -> Floats:
     return found
 
 
-def _stage_offer(groups: Groups, plan: Plan, stage: Stage, protocol: Protocol, rate: Floats) -> _StageOffer:
+def _stage_offer(groups: Groups, plan: Plan, stage: Stage, protocol: Protocol, rate: Floats) -> StageOffer:
     topology, ideal, loads = groups.topology, protocol is IDEAL, stage.traffic.loads
     seconds = loads.total / rate[loads.edges]
     if not ideal:
@@ -296,7 +312,7 @@ def _stage_offer(groups: Groups, plan: Plan, stage: Stage, protocol: Protocol, r
         limit = CHANNEL_BANDWIDTH if topology.nics_per_node > CHANNEL_NICS else np.inf
         crossing = stage.crossings / min(protocol.far_bandwidth, limit) if stage.far_steps else 0.0
         least = max(least, stage.seconds_per_byte, crossing)
-    return _StageOffer(
+    return StageOffer(
         stage=stage,
         latency_s=_latency(topology, stage, protocol),
         seconds_per_byte=least,
@@ -329,7 +345,7 @@ def _per_group_rate(group_ptr: Ints, use: Floats, rate: Floats) -> Floats:
 
 
 def _price(
-    topology: Topology, collective: Collective, size: int, offers: list[_Offer], size_bytes: float
+    topology: Topology, collective: Collective, size: int, offers: list[Offer], size_bytes: float
 ) -> CollectivePrice:
     if not offers or size_bytes == 0:
         return CollectivePrice("none", "none", 0.0, 0.0, "nothing", 0.0, (), "nothing to move", 0.0)
