@@ -103,6 +103,7 @@ class StageOffer:
         return self.seconds_per_byte * size_bytes + ramp_s
 
     def phase(self, size_bytes: float) -> Phase:
+        """What it takes of the links while so many bytes move."""
         transfer_s = self.transfer_s(size_bytes)
         loads = self.stage.traffic.loads
         rate = self.rate[loads.edge]

@@ -107,7 +107,8 @@ class Sample:
     def errors(self, launch_us: float) -> Floats:
         """Absolute errors, shape of ``ratio``."""
         least = launch_us / self.measured_us if self.launched else 0.0
-        return np.abs(np.maximum(self.ratio, least) - 1)
+        found: Floats = np.abs(np.maximum(self.ratio, least) - 1)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +195,9 @@ def fit(rows: Sequence[Sample]) -> Fit:
 
 def _best_boxes(rows: Sequence[Sample], errors: Sequence[Floats], ramp_bytes: float, launch_us: float) -> Fit:
     """The best fills and networks; ``errors`` of each row are (FILL_US, NETWORK_US or 1)."""
-    fills, networks, total = {}, {}, 0.0
+    fills: dict[str, float] = {}
+    networks: dict[str, float] = {}
+    total = 0.0
     for box in ("", *BOXES):
         own = [(row, each) for row, each in zip(rows, errors, strict=True) if row.box == box]
         if not own:
