@@ -8,6 +8,7 @@ collectives are launched from the host one by one, and no faster than that goes.
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -57,7 +58,8 @@ COLUMNS = (
     "library",
 )
 """What a prediction reads."""
-_MODES = {"nccl": "nccl", "rccl": "nccl", "mscclpp": "mscclpp", "mscclppkernels": "mscclpp"}
+_MODES = {"": "nccl", "nccl": "nccl", "rccl": "nccl", "msccl++": "mscclpp", "mscclpp": "mscclpp"}
+"""How a library is priced, by the first word of its name."""
 _SCORED_LIBRARIES = ("NCCL", "MSCCL++")
 _LEAST_SCORED_BYTES = 2**20
 
@@ -67,7 +69,7 @@ class CollectiveCase:
     """What a row says was run.
 
     Attributes:
-        hardware: of all boxes that take part. members: (1, GPUs) group, as many GPUs on each box.
+        hardware: of all boxes that take part. boxes, gpus: how many of them take part.
         size_bytes: in the convention of nccl-tests. mode: of :func:`simtrain.costs.collectives.price`.
     """
 
@@ -142,10 +144,7 @@ def case(row: Mapping[str, str]) -> CollectiveCase:
         InputError: it cannot be priced, and why.
     """
     values = {name: (row.get(name) or "").strip() for name in COLUMNS}
-    collective, library = values["collective"], "".join(c for c in values["library"].lower() if c.isalnum() or c == "+")
-    mode = _MODES.get(library.replace("+", "p"))
-    if mode is None:
-        raise InputError(f"library {values['library']!r} is not modelled; those that are: NCCL, RCCL, MSCCL++")
+    mode, collective = _mode(values["library"]), values["collective"]
     if collective not in get_args(Collective):
         close = nearest(collective, get_args(Collective))
         raise InputError(f"collective {collective!r} is unknown" + (f"; nearest is {close!r}" if close else ""))
@@ -169,6 +168,16 @@ def case(row: Mapping[str, str]) -> CollectiveCase:
     if size_bytes is None:
         raise InputError("bytes is not stated")
     return CollectiveCase(hardware, boxes, gpus, cast("Collective", collective), size_bytes, mode)
+
+
+def _mode(library: str) -> str:
+    """How a library is priced."""
+    name = re.split(r"[^a-z+]", library.lower())[0]
+    if name in ("deepep", "uccl"):
+        raise InputError(f"library {library!r}: its exchanges follow a routing of tokens, which no column gives")
+    if name not in _MODES:
+        raise InputError(f"library {library!r} is not modelled; those that are: NCCL, RCCL, MSCCL++")
+    return _MODES[name]
 
 
 @lru_cache(maxsize=64)
