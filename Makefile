@@ -3,7 +3,7 @@
 #   make test    all tests          make check   format, lint, types, import contract
 #   make sweep   the shipped sweeps: tables and HTML pages, resumed after an interruption
 #   make bench   benchmarks         make figures figures and blocks of the documentation
-#   make calibrate  fit the kernel tables of the catalogue to published timings and rewrite them
+#   make calibrate   fit coefficients to the published times in simtrain/validation/data
 #   make clean   remove everything made here
 
 new_enough = $(shell $(1) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(1))
@@ -35,11 +35,12 @@ check: $(VENV)/.dev
 bench: $(VENV)/.run
 	@for script in benchmarks/bench_*.py benchmarks/schedules.py benchmarks/network.py benchmarks/reliability.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
-figures: $(VENV)/.dev
-	$(BIN)/python docs/figures.py
-
 calibrate: $(VENV)/.run
 	$(BIN)/python -m simtrain.validation.calibrate.kernels
+	$(BIN)/python -m simtrain.validation.calibrate.collectives
+
+figures: $(VENV)/.dev
+	$(BIN)/python docs/figures.py
 
 clean:
 	rm -rf $(VENV) dist build 4090-vs-h100.html *-sweep.csv *-sweep.csv.journal *-sweep.html .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache

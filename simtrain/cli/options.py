@@ -91,6 +91,7 @@ def notes(step: StepReport) -> None:
             "GPUs of a pipeline rank load their links differently, and the most loaded stand for all, which may be a "
             "few percent off; fold: false simulates each GPU, fold: true says nothing"
         )
+    lines += [f"{asked} applies to no collective of this step" for asked in step.unused_algorithms]
     if step.mfu > 1.0:
         lines.append(
             f"MFU {step.mfu:.2f} is above 1: it is counted against the bf16 peak, with attention in full and the "

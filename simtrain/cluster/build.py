@@ -56,6 +56,8 @@ def build(cluster: Cluster) -> Topology:
         edge_bandwidth=line * efficiency,
         edge_flow_bandwidth=flow,
         edge_latency=latency,
+        fill_s=node.fill,
+        network_software_s=node.network_software,
     )
 
 

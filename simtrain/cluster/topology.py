@@ -43,6 +43,8 @@ class Topology:
         edge_line_rate: (2e,) line rate in bytes per second; edge_bandwidth: (2e,) what large transfers reach.
         edge_flow_bandwidth: (2e,) what one flow alone reaches; infinite where one flow can fill the link.
         edge_latency: (2e,) seconds.
+        fill_s: how slowly pipelines of collectives fill; network_software_s: what a hop between nodes costs beyond
+            NCCL's own latencies.
         cache: results other rooms keep for this topology, keyed by whatever determines them.
     """
 
@@ -58,6 +60,8 @@ class Topology:
     edge_bandwidth: Floats
     edge_flow_bandwidth: Floats
     edge_latency: Floats
+    fill_s: float
+    network_software_s: float
     cache: dict[Any, Any] = field(default_factory=dict, repr=False)
     _routes: dict[tuple[int, int], tuple[int, ...]] = field(default_factory=dict, repr=False)
 

@@ -58,11 +58,6 @@ class TorusShape(FabricShape):
         """Edges along a dimension: both cables between two nodes are one."""
         return {1: 0, 2: self.nodes // 2}.get(size, self.nodes)
 
-    @property
-    def separable(self) -> bool:
-        """The NICs of a node pass on what is for others."""
-        return False
-
     def path(self, source: Any, target: Any, where: Where) -> list[Any]:
         """Up, dimension by dimension the shorter way around, down."""
         here, there = source // self.nics, target // self.nics

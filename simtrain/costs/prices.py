@@ -90,6 +90,13 @@ class PriceList:
         self._kernel_times: dict[Kernel, KernelTime] = {}
         self._collectives: dict[tuple[object, ...], CollectivePrice] = {}
         self._groups: dict[tuple[str, int], NDArray[np.int64]] = {}
+        self._applied: set[str] = set()
+
+    @property
+    def unused_algorithms(self) -> tuple[str, ...]:
+        """Algorithms that the scenario asks for and no collective priced so far could use, as keys with their value."""
+        key = "cluster.collectives.algorithms"
+        return tuple(f"{key}.{name} = {a!r}" for name, (a,) in self.algorithms.items() if name not in self._applied)
 
     def operators(self, operators: Iterable[Operator], layer: int) -> list[Priced]:
         """Price a layer's operators in their order."""
@@ -186,7 +193,9 @@ class PriceList:
         chosen = self.algorithms.get(collective)
         if chosen is not None:
             with suppress(InputError):  # it does not apply to these groups
-                return price(self.topology, collective, groups, size_bytes, mode=self.mode, algorithms=chosen)
+                found = price(self.topology, collective, groups, size_bytes, mode=self.mode, algorithms=chosen)
+                self._applied.add(collective)
+                return found
         return price(self.topology, collective, groups, size_bytes, mode=self.mode, routing=routing)
 
     def _priced(self, name: str, axis: str, collective: Collective, size_bytes: float, cost: CollectivePrice) -> Priced:

@@ -40,6 +40,7 @@ class StepPrices:
             stages in a bidirectional pipeline (empty otherwise).
         tied: reduction of the shared embedding between first and last stage; None when there is none.
         grad_norm: the small all-reduce of the gradient norm over all ranks.
+        unused_algorithms: asked for by the scenario, and of no use to any collective of the step.
     """
 
     forward: tuple[tuple[Priced, ...], ...]
@@ -52,6 +53,7 @@ class StepPrices:
     tied: Priced | None
     mirror: tuple[Priced, ...]
     grad_norm: Priced
+    unused_algorithms: tuple[str, ...]
 
 
 def shard_of(scenario: Scenario, parallel: Parallel) -> Shard:
@@ -162,6 +164,7 @@ class _StepPricer:
             tied=self._tied(),
             mirror=tuple(map(self._mirror, range(self.parallel.pp // 2))) if self.order.placement == "bidir" else (),
             grad_norm=self.prices.exchange("gradient norm", "all", "all_reduce", 4.0),
+            unused_algorithms=self.prices.unused_algorithms,
         )
 
     def _rank_stages(self, rank: int) -> list[int]:

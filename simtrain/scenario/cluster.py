@@ -147,6 +147,12 @@ class Node(Part):
     """One network port; needed when ``nics`` is above 0."""
     gpu_direct: bool = True
     """NICs read GPU memory directly; otherwise bytes pass through host memory."""
+    fill: Seconds = Field("25 us")
+    """How slowly pipelines of collectives fill: one that moves bytes for a time t takes sqrt(fill * t) more, t up to
+    that of 8 MB per GPU. The default is the middle of the boxes that were measured."""
+    network_software: Seconds = 0.0
+    """What the network's software adds to each hop of a collective between nodes, beyond what NCCL counts for
+    InfiniBand (libfabric on EFA or Slingshot)."""
     power: Watts | None = None
     """Whole node at load, without cooling."""
     price: Usd | None = None
@@ -250,8 +256,9 @@ Fabric = Annotated[SingleSwitch | FatTree | Dragonfly | Torus, Field(discriminat
 class CollectiveSoftware(Part):
     """Software cost of communication (NCCL): see ``costs/collectives``."""
 
-    mode: Literal["nccl", "ideal"] = "nccl"
-    """``ideal``: efficiency 1 and no software latency, only bandwidth and link latency."""
+    mode: Literal["nccl", "mscclpp", "ideal"] = "nccl"
+    """``mscclpp``: MSCCL++, whose kernels exchange directly. ``ideal``: efficiency 1 and no software latency, only
+    bandwidth and link latency."""
     algorithms: dict[str, str] = {}
     """Algorithm by collective, where it applies, in place of the choice NCCL would make:
     ``{all_reduce: hierarchical}``."""

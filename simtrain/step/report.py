@@ -103,6 +103,7 @@ class StepReport:
 
     ``network`` says what the links carried; it works that out when it is asked.  ``uneven``: groups of a pipeline rank
     load links differently, and the most loaded one stands for all, since there are too many GPUs to simulate each.
+    ``unused_algorithms``: what the scenario asks for and no collective of the step can use.
     """
 
     scenario: Scenario
@@ -124,6 +125,7 @@ class StepReport:
     topology: Topology = field(repr=False)
     network: NetworkReport = field(repr=False)
     uneven: bool = False
+    unused_algorithms: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """The JSON document of ``simtrain run``."""

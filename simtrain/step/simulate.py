@@ -131,6 +131,7 @@ def report_step(plan: Plan, timeline: Timeline) -> StepReport:
         topology=plan.topology,
         network=_network(plan, timeline),
         uneven=stands_for_uneven(plan.scenario, plan.lowered, plan.copies),
+        unused_algorithms=plan.prices.unused_algorithms,
     )
 
 

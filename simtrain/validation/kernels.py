@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import re
 from collections import defaultdict
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from simtrain.costs.kernels import KernelModel, KernelTime
-from simtrain.errors import InputError, ScenarioError, nearest
+from simtrain.errors import InputError, nearest
 from simtrain.scenario import library
 from simtrain.scenario.cluster import Contention, Device
 from simtrain.scenario.kernels import KernelEfficiency
@@ -23,9 +22,11 @@ from simtrain.scenario.part import Precision
 from simtrain.scenario.resolve import Origin, finish, open_document
 from simtrain.validation.errors_of import ErrorFigures, error_figures
 from simtrain.validation.kernel_rows import KernelCase, SkippedRowError, case
+from simtrain.validation.table import read_table
 
 __all__ = [
     "COLUMNS",
+    "NEEDED",
     "KernelReport",
     "KernelRow",
     "coefficients_of",
@@ -33,7 +34,6 @@ __all__ = [
     "measured_table",
     "model_of",
     "predict_kernels",
-    "read_rows",
     "seconds_of",
 ]
 
@@ -70,6 +70,10 @@ class KernelReport:
     groups: dict[str, ErrorFigures]
 
 
+NEEDED = ("device", "kernel")
+"""Columns that a file must have."""
+
+
 def measured_table() -> Path:
     """The table of published kernel timings that coefficients are fitted to."""
     return Path(str(files("simtrain.validation") / "data" / "kernels_measured.csv"))
@@ -81,32 +85,11 @@ def predict_kernels(path: str | Path) -> KernelReport:
     Raises:
         ScenarioError: the file cannot be read, or lacks the columns device and kernel.
     """
-    rows = tuple(_row(i, row) for i, row in enumerate(read_rows(path)))
+    rows = tuple(_row(i, row) for i, row in enumerate(read_table(path, NEEDED)))
     grouped: dict[str, list[KernelRow]] = defaultdict(list)
     for row in rows:
         grouped[row.group].append(row)
     return KernelReport(rows, {name: _figures(of) for name, of in sorted(grouped.items())})
-
-
-def read_rows(path: str | Path) -> list[dict[str, str]]:
-    """Data rows of a CSV file.
-
-    Raises:
-        ScenarioError: as :func:`predict_kernels`.
-    """
-    try:
-        with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restval="")
-            missing = [name for name in ("device", "kernel") if name not in (reader.fieldnames or ())]
-            if missing:
-                raise ScenarioError(f"{path}: the header lacks {' and '.join(missing)}; needed are device and kernel")
-            return list(reader)
-    except UnicodeDecodeError as error:
-        raise ScenarioError(f"{path}: not a text file (byte {error.start} is not UTF-8)") from None
-    except OSError as error:
-        raise ScenarioError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except csv.Error as error:
-        raise ScenarioError(f"{path}: not a CSV file: {error}") from None
 
 
 def coefficients_of(found: KernelCase, model: KernelModel) -> KernelEfficiency:

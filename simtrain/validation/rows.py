@@ -6,13 +6,13 @@ carried along for the report.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from simtrain.errors import ScenarioError
 from simtrain.validation.hardware import HardwareColumns
+from simtrain.validation.table import read_table
 
 __all__ = ["COLUMNS", "Measured", "Row", "read_rows"]
 
@@ -78,33 +78,22 @@ def read_rows(path: str | Path) -> list[Row]:
     Raises:
         ScenarioError: no such file, a missing column, a cell that cannot be read.
     """
-    path = Path(path)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-            if missing:
-                raise ScenarioError(f"{path}: no column {', '.join(missing)}; needed: {', '.join(COLUMNS)}")
-            return [_row(_Cells(path, reader.line_num, values)) for values in reader]
-    except UnicodeDecodeError as error:
-        raise ScenarioError(f"{path}: not a text file (byte {error.start} is not UTF-8)") from None
-    except csv.Error as error:
-        raise ScenarioError(f"{path}: not a CSV file: {error}") from None
-    except OSError as error:
-        raise ScenarioError(f"{path}: cannot be read: {error.strerror or error}") from None
+    return [_row(_Cells(Path(path), i, values)) for i, values in enumerate(read_table(path, COLUMNS), start=1)]
 
 
 @dataclass(frozen=True, slots=True)
 class _Cells:
     path: Path
-    line: int
-    values: Mapping[str, str | None]
+    number_of: int
+    values: Mapping[str, str]
 
     def text(self, column: str) -> str:
-        return (self.values[column] or "").strip()
+        return self.values[column].strip()
 
     def wrong(self, column: str, wanted: str) -> ScenarioError:
-        return ScenarioError(f"{self.path}, line {self.line}, column {column}: {self.text(column)!r} is not {wanted}")
+        return ScenarioError(
+            f"{self.path}, data row {self.number_of} ({self.text('id')}), column {column}: {self.text(column)!r} is not {wanted}"
+        )
 
     def number(self, column: str) -> float | None:
         text = self.text(column)

@@ -54,7 +54,7 @@ def _nvlink(rate: str, efficiency: float, nvls: str | None, nic: str, pcie: dict
         "gpus": 8,
         "links": {
             "kind": "nvswitch",
-            "gpu": _link(rate, "0.5 us", efficiency),
+            "gpu": _link(rate, "0.3 us", efficiency),
             "nvls": nvls is not None,
             "nvls_bandwidth": nvls,
             "pcie": pcie,

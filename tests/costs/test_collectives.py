@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simtrain.cluster.topology import Topology
-from simtrain.costs.collectives import price
+from simtrain.costs.collectives import price, traffic
 from simtrain.costs.collectives.tree import double_tree
 from simtrain.errors import InputError, LayoutError, UnknownNameError
-from tests.cluster.clusters import A100, B200, FAT_TREE, H100, PCIE_4090, PCIE_A100, SWITCH, topology
+from tests.cluster.clusters import A100, B200, FAT_TREE, H100, PCIE_4090, PCIE_A100, SWITCH, TORUS, topology
 
 COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")
 ROOTED = ("broadcast", "reduce", "gather", "scatter")
@@ -175,7 +175,8 @@ def test_oversubscribed_spines_slow_cross_leaf_traffic_only():
     # A leaf holds 56 nodes at 7 : 1.
     flat, thin = (topology(H100, 112, FAT_TREE | {"oversubscription": ratio}) for ratio in (1.0, 7.0))
     crossing = price(thin, "send_recv", pairs, 1e9)
-    assert crossing.transfer_s == pytest.approx(7 * price(flat, "send_recv", pairs, 1e9).transfer_s)
+    assert crossing.transfer_s == pytest.approx(7 * 1e9 / 48e9)
+    assert price(flat, "send_recv", pairs, 1e9).transfer_s == pytest.approx(1e9 / (0.78 * 48e9))
     assert "spine" in crossing.bottleneck
     assert price(thin, "send_recv", near, 1e9).time_s == price(flat, "send_recv", near, 1e9).time_s
 
@@ -293,3 +294,53 @@ def test_unknown_modes_and_algorithms_are_refused():
         price(cluster("H100"), "all_reduce", pair, 1.0, algorithms=["rign"])
     with pytest.raises(InputError, match="can run"):
         price(cluster("A100"), "all_reduce", pair, 1.0, algorithms=["nvls"])
+
+
+@pytest.mark.parametrize(("sizes", "nics"), [([6], 8), ([4, 3], 8), ([2, 2, 2], 6)])
+@pytest.mark.parametrize("each", [8, 4])
+def test_exchanges_over_a_torus_add_up_from_their_parts(monkeypatch, sizes, nics, each):
+    nodes = int(np.prod(sizes))
+    groups = (np.arange(nodes)[:, None] * 8 + np.arange(each)).reshape(1, -1)
+    found = []
+    for most in (10**9, 0):
+        monkeypatch.setattr(traffic, "DIRECT_FLOWS", most)
+        found.append(price(topology(H100, nodes, TORUS | {"sizes": sizes}, nics=nics), "all_to_all", groups, 1e8))
+    (one, other), (edges, again) = found, [cost.edge_use() for cost in found]
+    assert one.time_s == pytest.approx(other.time_s, rel=1e-12)
+    np.testing.assert_array_equal(edges[0], again[0])
+    np.testing.assert_allclose(edges[1], again[1])
+
+
+def test_mscclpp_exchanges_directly_and_hands_over_what_it_has_not():
+    group = np.arange(8)[None]
+    for size in (1e5, 1e8, 1e9):
+        ours, nccl = (price(cluster("A100"), "all_reduce", group, size, mode=mode) for mode in ("mscclpp", "nccl"))
+        assert (ours.algorithm, ours.protocol) == ("direct", "MSCCL++")
+        assert ours.time_s < nccl.time_s
+    assert price(cluster("4090"), "all_reduce", group, 1e8, mode="mscclpp").algorithm == "ring"
+    with_root = price(cluster("A100"), "broadcast", group, 1e8, mode="mscclpp")
+    assert with_root.time_s == price(cluster("A100"), "broadcast", group, 1e8).time_s
+
+
+def test_a_single_send_between_nodes_does_not_fill_a_nic():
+    two, one = (price(cluster("H100"), "send_recv", np.array(pairs), 1e9) for pairs in ([[0, 8], [0, 16]], [[0, 8]]))
+    assert one.transfer_s == pytest.approx(1e9 / (0.78 * 48e9))
+    assert two.transfer_s == pytest.approx(2e9 / 48e9)
+
+
+def test_channels_limit_boxes_of_many_nics():
+    rack = H100 | {"gpus": 16, "nics": 16}
+    many = price(topology(rack, 4), "all_reduce", np.arange(64)[None], 1e11, algorithms=["ring"])
+    assert many.bus_bandwidth == pytest.approx(406e9, rel=0.05)
+    assert price(topology(rack, 4), "all_reduce", np.arange(64)[None], 1e11, mode="ideal").bus_bandwidth > 420e9
+
+
+def test_software_of_the_network_adds_to_every_hop_between_nodes():
+    plain, slow = (topology(B200, 4, SWITCH, network_software=us) for us in ("0 us", "65 us"))
+    group = np.arange(32)[None]
+    for size in (1e6, 1e9):
+        assert price(slow, "all_reduce", group, size).time_s > price(plain, "all_reduce", group, size).time_s + 60e-6
+    inside = np.arange(32).reshape(4, 8)
+    assert price(slow, "all_reduce", inside, 1e6).time_s == price(plain, "all_reduce", inside, 1e6).time_s
+    ideal = [price(c, "all_reduce", group, 1e6, mode="ideal").time_s for c in (plain, slow)]
+    assert ideal[0] == ideal[1]

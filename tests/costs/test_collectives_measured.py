@@ -157,9 +157,9 @@ def test_small_messages_are_far_from_the_bandwidth_of_large_ones():
     cluster = topology(A100)
     small, large = (price(cluster, "all_reduce", np.arange(8)[None], size) for size in (2**20, 2**33))
     assert small.bus_bandwidth < large.bus_bandwidth / 5
-    # 8 ranks and a tiny message take tens of microseconds from PyTorch (26 to 62 us, vidur profiling of DGX A100).
+    # 8 ranks and a tiny message: 12.5 to 16.7 us where the host does not limit (H20, DeepEP issue 303).
     tiny = price(cluster, "all_reduce", np.arange(8)[None], 2048.0)
-    assert 25e-6 < tiny.time_s < 65e-6
+    assert 10e-6 < tiny.time_s < 20e-6
     assert tiny.protocol == "LL"
 
 

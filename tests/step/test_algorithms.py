@@ -80,6 +80,8 @@ def test_where_the_algorithm_does_not_apply_the_usual_choice_stands() -> None:
     inside = ("layout.zero=0", "layout.tp=8")
     chosen = st.simulate_step(small(*inside, "cluster.collectives.algorithms={all_gather: hierarchical}"))
     assert chosen.time_s == st.simulate_step(small(*inside)).time_s
+    assert chosen.unused_algorithms == ("cluster.collectives.algorithms.all_gather = 'hierarchical'",)
+    assert st.simulate_step(small(*STAGED)).unused_algorithms == ()
 
 
 @pytest.mark.parametrize(

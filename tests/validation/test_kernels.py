@@ -13,7 +13,8 @@ from simtrain.validation.calibrate.kernels import Tables, fit
 from simtrain.validation.calibrate.search import Range, minimise
 from simtrain.validation.calibrate.tasks import TASKS
 from simtrain.validation.errors_of import error_figures
-from simtrain.validation.kernels import KernelReport, measured_table, predict_kernels, read_rows
+from simtrain.validation.kernels import NEEDED, KernelReport, measured_table, predict_kernels
+from simtrain.validation.table import read_table
 
 MEASURED = ("time_us", "tflops", "gbps", "kind", "source", "gpu")
 
@@ -37,7 +38,7 @@ def predicted(path: Path) -> list[float | None]:
 
 @pytest.mark.parametrize("drop", [True, False])
 def test_predictions_do_not_read_what_was_measured(tmp_path: Path, drop: bool) -> None:
-    rows = read_rows(measured_table())
+    rows = read_table(measured_table(), NEEDED)
     blank = [
         {key: "" if key in MEASURED else value for key, value in row.items() if not (drop and key in MEASURED)}
         for row in rows
@@ -46,7 +47,7 @@ def test_predictions_do_not_read_what_was_measured(tmp_path: Path, drop: bool) -
 
 
 def test_the_order_of_rows_does_not_matter(tmp_path: Path) -> None:
-    backwards = write(tmp_path / "backwards.csv", read_rows(measured_table())[::-1])
+    backwards = write(tmp_path / "backwards.csv", read_table(measured_table(), NEEDED)[::-1])
     assert predicted(backwards)[::-1] == [row.predicted_time_us for row in report().rows]
 
 

@@ -20,10 +20,10 @@ def _plan(groups: Groups, collective: Collective) -> Plan:
     peers_inside = int(groups.blocks.sizes.min()) - 1
     return Plan(
         "pairwise",
-        (Stage("exchange", traffic, near_steps=peers_inside, far_steps=n - 1 - peers_inside),),
+        (Stage("exchange", traffic, peers_inside, n - 1 - peers_inside, family="exchange"),),
         protocols=("LL", "Simple"),
         formula=f"size / {n} to each of {n - 1} peers",
     )
 
 
-ALGORITHM = Algorithm("pairwise", ("all_to_all", "dispatch", "combine"), _plan, ideal=True)
+ALGORITHM = Algorithm("pairwise", ("all_to_all", "dispatch", "combine"), _plan, mscclpp=True, ideal=True)

@@ -1,4 +1,7 @@
-"""Direct exchange on a full mesh: every GPU sends each other one its part at once, then the sums come back."""
+"""Direct exchange: every GPU sends each other one its part at once, then the sums come back.
+
+On a full mesh that is what RCCL does; through an NVSwitch MSCCL++ does it.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,15 @@ from simtrain.costs.collectives.plan import Algorithm, Plan, Stage, passes
 from simtrain.costs.collectives.traffic import Traffic
 from simtrain.model.operators import Collective
 
-__all__ = ["ALGORITHM"]
+__all__ = ["ALL_PAIRS", "MESH"]
+
+
+def _plan_mesh(groups: Groups, collective: Collective) -> Plan | None:
+    return _plan(groups, collective) if groups.topology.scale_up == "mesh" else None
 
 
 def _plan(groups: Groups, collective: Collective) -> Plan | None:
-    if groups.topology.scale_up != "mesh" or groups.most_nodes > 1:
+    if groups.topology.scale_up == "pcie" or groups.most_nodes > 1:
         return None
     n, rounds = groups.size, passes(collective)
     traffic = Traffic(groups)
@@ -24,4 +31,6 @@ def _plan(groups: Groups, collective: Collective) -> Plan | None:
     )
 
 
-ALGORITHM = Algorithm("direct", ("all_reduce", "all_gather", "reduce_scatter"), _plan)
+_COLLECTIVES: tuple[Collective, ...] = ("all_reduce", "all_gather", "reduce_scatter")
+MESH = Algorithm("direct", _COLLECTIVES, _plan_mesh)
+ALL_PAIRS = Algorithm("all_pairs", _COLLECTIVES, _plan, nccl=False, mscclpp=True)

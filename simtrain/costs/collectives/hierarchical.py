@@ -59,8 +59,8 @@ def _plan_all_to_all(groups: Groups, collective: Collective) -> Plan | None:
     return Plan(
         "hierarchical",
         (
-            Stage("all_to_all inside nodes", inside, near_steps=each - 1, far_steps=0),
-            Stage("all_to_all between nodes", between, near_steps=0, far_steps=nodes - 1),
+            Stage("all_to_all inside nodes", inside, each - 1, 0, family="exchange"),
+            Stage("all_to_all between nodes", between, 0, nodes - 1, family="exchange"),
         ),
         protocols=("LL", "Simple"),
         formula=f"size: ({each} - 1) / {each} inside, then ({nodes} - 1) / {nodes} between nodes",
@@ -87,5 +87,5 @@ def _formula(collective: Collective, each: int, nodes: int) -> str:
 
 _REDUCTIONS: tuple[Collective, ...] = ("all_reduce", "all_gather", "reduce_scatter")
 STAGED = Algorithm("hierarchical", _REDUCTIONS, _plan_staged, nccl=False)
-PIPELINED = Algorithm("hierarchical_pipelined", _REDUCTIONS, _plan_pipelined, nccl=False)
+PIPELINED = Algorithm("hierarchical_pipelined", _REDUCTIONS, _plan_pipelined, nccl=False, mscclpp=True)
 ALL_TO_ALL = Algorithm("hierarchical", ("all_to_all", "dispatch", "combine"), _plan_all_to_all, nccl=False)

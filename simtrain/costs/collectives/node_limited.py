@@ -34,6 +34,7 @@ def _plan(groups: Groups, collective: Collective) -> Plan | None:
         "node_limited",
         (stage,),
         protocols=("Simple",),
+        ramped=False,
         formula=(
             f"size / {routing.top_k} for each of {token_nodes * (nodes - 1) / nodes:.3g} other nodes and, over "
             f"NVLink, {token_gpus - token_gpus / each:.3g} GPUs of a token"

@@ -15,16 +15,12 @@ from simtrain.model.operators import Collective
 
 __all__ = ["ALGORITHM"]
 
-TREE_BANDWIDTH = 406e9
-"""What NVLS-tree reaches between nodes however many NICs there are: measured 406 GB/s of bus bandwidth on twenty
-NVL72 racks and twice that on two."""
-
 
 def _plan(groups: Groups, collective: Collective) -> Plan | None:
     topology, each, nodes = groups.topology, groups.per_node, groups.most_nodes
     gpus, bandwidth = topology.gpus_per_node, topology.nvls_bandwidth
     # NCCL was measured to take the switch from five of eight GPUs on.
-    if bandwidth is None or each is None or 2 * each <= gpus:
+    if bandwidth is None or each is None or each == 1 or 2 * each <= gpus:
         return None
     traffic = Traffic(groups)
     # Every GPU sends all it has to the switch once, and gets all of the sum.
@@ -40,7 +36,8 @@ def _plan(groups: Groups, collective: Collective) -> Plan | None:
         near_steps=1,
         far_steps=2 * (nodes.bit_length() - 1),
         family="nvls",
-        seconds_per_byte=max(2 * (gpus - 1) / gpus / bandwidth, _between_nodes(nodes)),
+        seconds_per_byte=2 * (gpus - 1) / gpus / bandwidth,
+        crossings=min(nodes - 1, 2),
     )
     return Plan(
         "nvls" if nodes == 1 else "nvls_tree",
@@ -50,9 +47,4 @@ def _plan(groups: Groups, collective: Collective) -> Plan | None:
     )
 
 
-def _between_nodes(nodes: int) -> float:
-    """Least seconds per byte of the tree between nodes; two nodes need half of it."""
-    return min(nodes - 1, 2) / TREE_BANDWIDTH
-
-
-ALGORITHM = Algorithm("nvls", ("all_reduce",), _plan)
+ALGORITHM = Algorithm("nvls", ("all_reduce",), _plan, mscclpp=True)

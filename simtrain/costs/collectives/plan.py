@@ -22,6 +22,7 @@ class Stage:
         near_steps, far_steps: successive hops inside nodes and between nodes, of the slowest group.
         family: whose latencies count.
         seconds_per_byte: least transfer time whatever the links say (a measured rate); 0 without.
+        crossings: how often the data crosses the network, all channels together, where channels set a limit; else 0.
         reduces_in_ring: an all-reduce over a ring, which NCCL counts slower between nodes.
     """
 
@@ -31,6 +32,7 @@ class Stage:
     far_steps: int
     family: Family = "ring"
     seconds_per_byte: float = 0.0
+    crossings: float = 0.0
     reduces_in_ring: bool = False
 
 
@@ -42,14 +44,14 @@ class Plan:
         stages: one for a pipelined algorithm, otherwise one after the other.
         protocols: names of the protocols the algorithm can use.
         formula: the transfer in words, for explanations.
-        launched: whether a kernel is started for it.
+        ramped: whether it is a pipeline of several hops, which has to fill.
     """
 
     algorithm: str
     stages: tuple[Stage, ...]
     protocols: tuple[str, ...]
     formula: str
-    launched: bool = True
+    ramped: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Algorithm:
     """An algorithm: ``plan`` returns None where it does not apply.
 
     Attributes:
-        collectives: those it can run; nccl, ideal: whether it is tried in that mode without being asked for.
+        collectives: those it can run; nccl, mscclpp, ideal: whether it is tried in that mode without being asked for.
         preferred: taken wherever it applies, without comparing it with others.
     """
 
@@ -65,6 +67,7 @@ class Algorithm:
     collectives: Sequence[Collective]
     plan: Callable[[Groups, Collective], Plan | None]
     nccl: bool = True
+    mscclpp: bool = False
     ideal: bool = False
     preferred: bool = False
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, get_args
 
@@ -20,16 +20,25 @@ from simtrain.cluster.topology import Topology
 from simtrain.costs.collectives.flows import Flows, Phase, mean_use
 from simtrain.costs.collectives.groups import Groups
 from simtrain.costs.collectives.plan import Algorithm, Plan, Stage, passes
-from simtrain.costs.collectives.protocol import IDEAL, LAUNCH_S, PROTOCOLS, Protocol, ramp_s
+from simtrain.costs.collectives.protocol import (
+    CHANNEL_BANDWIDTH,
+    CHANNEL_NICS,
+    COEFFICIENTS,
+    IDEAL,
+    MSCCLPP,
+    PROTOCOLS,
+    Coefficients,
+    Protocol,
+)
 from simtrain.errors import InputError, LayoutError, UnknownNameError
 from simtrain.model.operators import Collective
 from simtrain.model.routing import Routing
 
-__all__ = ["CollectivePrice", "algorithms_for", "link_rates", "price"]
+__all__ = ["CollectivePrice", "Offer", "StageOffer", "algorithms_for", "link_rates", "offers", "price"]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-Mode = Literal["nccl", "ideal"]
+Mode = Literal["nccl", "mscclpp", "ideal"]
 
 RECENT_PRICES = 256
 """Prices kept per topology: each has the use of every link, up to some 100 kB over 2048 GPUs."""
@@ -69,12 +78,13 @@ class CollectivePrice:
 
 
 @dataclass(frozen=True, slots=True)
-class _StageOffer:
+class StageOffer:
     """A stage with one protocol, whatever the size.
 
     Attributes:
         seconds_per_byte: of the slowest link, ``slowest``, which carries ``slowest_load`` bytes per byte.
         rate: (directed edges,) bytes per second of every edge with this protocol.
+        fill_s: how slowly its pipeline fills, 0 where there is none; gpus: in a group; in_domain: of those in a node.
     """
 
     stage: Stage
@@ -83,14 +93,17 @@ class _StageOffer:
     slowest: int
     slowest_load: float
     rate: Floats
-    ramped: bool
+    fill_s: float
+    gpus: int
+    in_domain: int
 
-    def transfer_s(self, size_bytes: float) -> float:
+    def transfer_s(self, size_bytes: float, fitted: Coefficients = COEFFICIENTS) -> float:
         """Seconds for the bytes, filling of the pipelines included."""
-        ramp = ramp_s(self.seconds_per_byte, size_bytes) if self.ramped else 0.0
-        return self.seconds_per_byte * size_bytes + ramp
+        ramp_s = fitted.ramp_s(self.fill_s, self.seconds_per_byte, size_bytes, self.gpus, self.in_domain)
+        return self.seconds_per_byte * size_bytes + ramp_s
 
     def phase(self, size_bytes: float) -> Phase:
+        """What it takes of the links while so many bytes move."""
         transfer_s = self.transfer_s(size_bytes)
         loads = self.stage.traffic.loads
         rate = self.rate[loads.edge]
@@ -100,22 +113,25 @@ class _StageOffer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Offer:
+class Offer:
     """An algorithm with one protocol on given groups, whatever the size."""
 
     plan: Plan
     protocol: Protocol
-    stages: tuple[_StageOffer, ...]
+    stages: tuple[StageOffer, ...]
 
     @property
     def latency_s(self) -> float:
+        """Steps and software."""
         return sum(stage.latency_s for stage in self.stages)
 
-    def transfer_s(self, size_bytes: float) -> float:
-        return sum(stage.transfer_s(size_bytes) for stage in self.stages)
+    def transfer_s(self, size_bytes: float, fitted: Coefficients = COEFFICIENTS) -> float:
+        """Seconds for the bytes, filling of the pipelines included."""
+        return sum(stage.transfer_s(size_bytes, fitted) for stage in self.stages)
 
-    def time_s(self, size_bytes: float) -> float:
-        return self.latency_s + self.transfer_s(size_bytes)
+    def time_s(self, size_bytes: float, fitted: Coefficients = COEFFICIENTS) -> float:
+        """Latency and transfer; ``fitted`` are other coefficients than those in use."""
+        return self.latency_s + self.transfer_s(size_bytes, fitted)
 
 
 def price(
@@ -138,8 +154,8 @@ def price(
         size_bytes: as in nccl-tests: all_reduce, broadcast and reduce the tensor of one rank; all_gather,
             reduce_scatter, gather and scatter the whole tensor; all_to_all all that one rank sends, its own part
             included; dispatch and combine likewise: tokens of one rank * experts of a token * bytes of a token.
-        mode: nccl, or ideal (line rates, no software).
-        algorithms: names to choose from; by default those of NCCL, or the bandwidth-optimal ones when ideal.
+        mode: nccl, mscclpp, or ideal (line rates, no software).
+        algorithms: names to choose from; by default those of the library, or the bandwidth-optimal ones when ideal.
         routing: of a dispatch or combine: send each token to each of its nodes once (DeepEP), where nodes have
             NVLink; without it, and elsewhere, they are an all_to_all.
 
@@ -154,19 +170,32 @@ def price(
     if routing is not None and collective not in ("dispatch", "combine"):
         raise InputError(f"routing goes with dispatch and combine, not with {collective}")
     groups = np.asarray(groups, dtype=np.int64)
-    chosen = None if algorithms is None else tuple(algorithms)
-    key = (collective, groups.shape, groups.tobytes(), mode, chosen, routing)
-    offers = topology.cache.get(key)
-    if offers is None:
-        offers = topology.cache[key] = _offers(topology, collective, groups, mode, chosen, routing)
+    key, found_offers = offers(topology, collective, groups, mode, algorithms, routing)
     recent: dict[object, CollectivePrice] = topology.cache.setdefault("recent prices", {})
     sized = (*key, float(size_bytes))
     found = recent.get(sized)
     if found is None:
         if len(recent) >= RECENT_PRICES:
             del recent[next(iter(recent))]
-        found = recent[sized] = _price(topology, collective, groups.shape[-1], offers, size_bytes)
+        found = recent[sized] = _price(topology, collective, groups.shape[-1], found_offers, size_bytes)
     return found
+
+
+def offers(
+    topology: Topology,
+    collective: Collective,
+    groups: Ints,
+    mode: str = "nccl",
+    algorithms: Iterable[str] | None = None,
+    routing: Routing | None = None,
+) -> tuple[tuple[object, ...], list[Offer]]:
+    """What the price is chosen from, whatever the size, and a key of it; arguments and errors as of :func:`price`."""
+    chosen = None if algorithms is None else tuple(algorithms)
+    key = (collective, groups.shape, groups.tobytes(), mode, chosen, routing)
+    found: list[Offer] | None = topology.cache.get(key)
+    if found is None:
+        found = topology.cache[key] = _offers(topology, collective, groups, mode, chosen, routing)
+    return key, found
 
 
 @lru_cache(maxsize=1)
@@ -190,7 +219,7 @@ def algorithms_for(collective: Collective, mode: str = "nccl", names: Iterable[s
         raise UnknownNameError("mode", mode, get_args(Mode))
     able = [a for a in _registry() if collective in a.collectives]
     if names is None:
-        return [a for a in able if (a.ideal if mode == "ideal" else a.nccl)]
+        return [a for a in able if getattr(a, mode)]
     for name in names:
         if name not in {a.name for a in able}:
             raise UnknownNameError(f"algorithm for {collective}", name, {a.name for a in able})
@@ -204,26 +233,38 @@ def _offers(
     mode: str,
     names: tuple[str, ...] | None,
     routing: Routing | None,
-) -> list[_Offer]:
+) -> list[Offer]:
     algorithms = algorithms_for(collective, mode, names)
     _check_groups(topology, collective, groups)
     if groups.size == 0 or groups.shape[1] == 1:
         return []
     members = Groups(topology, groups if collective == "send_recv" else np.sort(groups, axis=1), groups[:, 0], routing)
-    plans: list[Plan] = []
-    for preferred in (True, False):
-        tried = [a.plan(members, collective) for a in algorithms if a.preferred == preferred and not plans]
-        plans += [plan for plan in tried if plan is not None]
-    if not plans:
+    found = _planned(members, collective, [a for a in algorithms if a.preferred])
+    found = found or _planned(members, collective, [a for a in algorithms if not a.preferred])
+    if not found and mode == "mscclpp":
+        found = _planned(members, collective, algorithms_for(collective))  # MSCCL++ hands over to NCCL
+    if not found:
         raise InputError(f"no algorithm of {[a.name for a in algorithms]} can run {collective} on these groups")
-    if mode == "ideal":
-        return [_offer(topology, plan, IDEAL) for plan in plans]
     return [
-        _offer(topology, plan, PROTOCOLS[name])
-        for plan in plans
-        for name in plan.protocols
-        if name != "LL128" or topology.scale_up != "pcie"
+        _offer(topology, plan, members, protocol)
+        for algorithm, plan in found
+        for protocol in _protocols(topology, mode, algorithm, plan)
     ]
+
+
+def _planned(groups: Groups, collective: Collective, algorithms: Iterable[Algorithm]) -> list[tuple[Algorithm, Plan]]:
+    """Algorithms that can run a collective, and what they do."""
+    plans = [(algorithm, algorithm.plan(groups, collective)) for algorithm in algorithms]
+    return [(algorithm, plan) for algorithm, plan in plans if plan is not None]
+
+
+def _protocols(topology: Topology, mode: str, algorithm: Algorithm, plan: Plan) -> list[Protocol]:
+    """Ways of moving bytes that an algorithm can choose from."""
+    if mode == "ideal":
+        return [IDEAL]
+    if mode == "mscclpp" and algorithm.mscclpp:
+        return [MSCCLPP]
+    return [PROTOCOLS[name] for name in plan.protocols if name != "LL128" or topology.scale_up != "pcie"]
 
 
 def _check_groups(topology: Topology, collective: Collective, groups: Ints) -> None:
@@ -242,17 +283,14 @@ def _check_groups(topology: Topology, collective: Collective, groups: Ints) -> N
         raise LayoutError(f"{collective}: GPU {times.argmax()} is in {times.max()} groups that run at once")
 
 
-def _offer(topology: Topology, plan: Plan, protocol: Protocol) -> _Offer:
-    stages = [_stage_offer(topology, plan, stage, protocol, _rate(topology, protocol)) for stage in plan.stages]
-    if protocol is not IDEAL:
-        # The kernels of later stages are queued while the first one runs.
-        stages[0] = replace(stages[0], latency_s=stages[0].latency_s + LAUNCH_S * plan.launched)
-    return _Offer(plan, protocol, tuple(stages))
+def _offer(topology: Topology, plan: Plan, groups: Groups, protocol: Protocol) -> Offer:
+    rate = _rate(topology, protocol)
+    return Offer(plan, protocol, tuple(_stage_offer(groups, plan, stage, protocol, rate) for stage in plan.stages))
 
 
 def link_rates(topology: Topology, protocol: str) -> Floats:
     """(directed edges,) bytes per second that each link carries with the protocol of this name."""
-    return _rate(topology, IDEAL if protocol == IDEAL.name else PROTOCOLS[protocol])
+    return _rate(topology, next(p for p in (IDEAL, MSCCLPP, *PROTOCOLS.values()) if p.name == protocol))
 
 
 def _rate(topology: Topology, protocol: Protocol) -> Floats:
@@ -264,20 +302,27 @@ def _rate(topology: Topology, protocol: Protocol) -> Floats:
     return found
 
 
-def _stage_offer(topology: Topology, plan: Plan, stage: Stage, protocol: Protocol, rate: Floats) -> _StageOffer:
-    ideal, loads = protocol is IDEAL, stage.traffic.loads
+def _stage_offer(groups: Groups, plan: Plan, stage: Stage, protocol: Protocol, rate: Floats) -> StageOffer:
+    topology, ideal, loads = groups.topology, protocol is IDEAL, stage.traffic.loads
     seconds = loads.total / rate[loads.edges]
     if not ideal:
         seconds = np.maximum(seconds, loads.largest / topology.edge_flow_bandwidth[loads.edges])
     slowest = int(seconds.argmax())
-    return _StageOffer(
+    least = float(seconds[slowest])
+    if not ideal:
+        limit = CHANNEL_BANDWIDTH if topology.nics_per_node > CHANNEL_NICS else np.inf
+        crossing = stage.crossings / min(protocol.far_bandwidth, limit) if stage.far_steps else 0.0
+        least = max(least, stage.seconds_per_byte, crossing)
+    return StageOffer(
         stage=stage,
         latency_s=_latency(topology, stage, protocol),
-        seconds_per_byte=max(float(seconds[slowest]), 0.0 if ideal else stage.seconds_per_byte),
+        seconds_per_byte=least,
         slowest=int(loads.edges[slowest]),
         slowest_load=float(loads.total[slowest]),
         rate=rate,
-        ramped=plan.launched and not ideal,
+        fill_s=topology.fill_s if plan.ramped and not ideal else 0.0,
+        gpus=groups.size,
+        in_domain=min(groups.size, topology.gpus_per_node),
     )
 
 
@@ -286,8 +331,9 @@ def _latency(topology: Topology, stage: Stage, protocol: Protocol) -> float:
     if protocol is IDEAL:
         return near * traffic.near_s + far * traffic.far_s
     hops = protocol.pcie_hop_s if topology.scale_up == "pcie" else protocol.nvlink_hop_s
-    near_hop = max(hops[stage.family], protocol.posting_s) if far else hops[stage.family]
+    near_hop = max(hops[stage.family], traffic.near_s, protocol.posting_s if far else 0.0)
     far_hop = protocol.net_hop_s[stage.family] + protocol.net_latency_factor * traffic.far_s
+    far_hop += topology.network_software_s
     steps = protocol.base_s[stage.family] + near * near_hop + far * far_hop
     return steps * protocol.multi_node_factor if far and stage.reduces_in_ring else steps
 
@@ -300,7 +346,7 @@ def _per_group_rate(group_ptr: Ints, use: Floats, rate: Floats) -> Floats:
 
 
 def _price(
-    topology: Topology, collective: Collective, size: int, offers: list[_Offer], size_bytes: float
+    topology: Topology, collective: Collective, size: int, offers: list[Offer], size_bytes: float
 ) -> CollectivePrice:
     if not offers or size_bytes == 0:
         return CollectivePrice("none", "none", 0.0, 0.0, "nothing", 0.0, (), "nothing to move", 0.0)

@@ -24,10 +24,10 @@ def _plan(groups: Groups, collective: Collective) -> Plan | None:
     traffic.exchange(groups.rails, 1.0 / nodes)
     return Plan(
         "pxn",
-        (Stage("hand over and send", traffic, near_steps=each - 1, far_steps=nodes - 1),),
+        (Stage("hand over and send", traffic, each - 1, groups.size - each, family="exchange"),),
         protocols=("LL", "Simple"),
         formula=f"size: ({each} - 1) / {each} inside, ({nodes} - 1) / {nodes} between nodes",
     )
 
 
-ALGORITHM = Algorithm("pxn", ("all_to_all", "dispatch", "combine"), _plan)
+ALGORITHM = Algorithm("pxn", ("all_to_all", "dispatch", "combine"), _plan, mscclpp=True)

@@ -29,6 +29,7 @@ def _plan(groups: Groups, collective: Collective) -> Plan:
         traffic,
         near_steps=rounds * (n - nodes),
         far_steps=rounds * (nodes - 1),
+        crossings=rounds * (n - 1) / n,
         reduces_in_ring=collective == "all_reduce",
     )
     return Plan(

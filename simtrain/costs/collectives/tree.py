@@ -64,6 +64,7 @@ def _plan(groups: Groups, collective: Collective) -> Plan | None:
         near_steps=2 * (-(-groups.size // nodes) - 1),
         far_steps=2 * (nodes.bit_length() - 1),
         family="tree",
+        crossings=2.0,
     )
     return Plan(
         "tree",

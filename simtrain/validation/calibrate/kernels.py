@@ -27,7 +27,8 @@ from simtrain.scenario.kernels import AttentionEfficiency, GemmEfficiency, Kerne
 from simtrain.validation.calibrate.search import Range, minimise, rounded
 from simtrain.validation.calibrate.tasks import COPIES, RANGES, TASKS, Copy, Place, Task
 from simtrain.validation.kernel_rows import KernelCase, SkippedRowError, case
-from simtrain.validation.kernels import COLUMNS, measured_of, measured_table, model_of, read_rows, seconds_of
+from simtrain.validation.kernels import COLUMNS, NEEDED, measured_of, measured_table, model_of, seconds_of
+from simtrain.validation.table import read_table
 
 __all__ = ["Fitted", "Tables", "fit", "main"]
 
@@ -157,7 +158,7 @@ def samples_of(task: Task) -> list[Sample]:
 
 @cache
 def _measured_rows() -> list[dict[str, str]]:
-    return [row for row in read_rows(measured_table()) if row["kind"] == "measured"]
+    return [row for row in read_table(measured_table(), NEEDED) if row["kind"] == "measured"]
 
 
 def _sample(task: Task, row: Mapping[str, str]) -> Sample | None:
