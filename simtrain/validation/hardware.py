@@ -6,14 +6,13 @@ and of the usual fabric for its network ports.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import TypeVar
 
 from simtrain.errors import ScenarioError, UnknownNameError
 from simtrain.scenario import library
-from simtrain.scenario.cluster import Cluster, Device, Fabric, FatTree, Link, Node, PcieTree, SwitchedLinks
+from simtrain.scenario.cluster import Cluster, Fabric, FatTree, Link, Node, PcieTree, SwitchedLinks
 from simtrain.scenario.load import load_cluster
 
 __all__ = ["HardwareColumns", "cluster_of"]
