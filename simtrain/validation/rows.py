@@ -91,9 +91,8 @@ class _Cells:
         return self.values[column].strip()
 
     def wrong(self, column: str, wanted: str) -> ScenarioError:
-        return ScenarioError(
-            f"{self.path}, data row {self.number_of} ({self.text('id')}), column {column}: {self.text(column)!r} is not {wanted}"
-        )
+        where = f"{self.path}, data row {self.number_of} ({self.text('id')}), column {column}"
+        return ScenarioError(f"{where}: {self.text(column)!r} is not {wanted}")
 
     def number(self, column: str) -> float | None:
         text = self.text(column)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from simtrain.errors import InputError, ScenarioError
 from simtrain.layout.parallel import plan_parallel
@@ -33,17 +33,17 @@ class IncompleteError(ScenarioError):
     """The row does not say enough for a scenario."""
 
 
-def candidates(row: Row, models: Mapping[str, Model]) -> list[Scenario]:
+def candidates(row: Row, model: Model | None) -> list[Scenario]:
     """Scenarios of a row: all settings of unknown knobs that are possible.
 
     Raises:
         IncompleteError: a size or the model is missing, or sizes do not fit together.
         InputError: no such device or precision; the layout cannot exist.
     """
-    if row.model not in models:
+    if model is None:
         raise IncompleteError(f"model {row.model!r} is not in the table of models")
     cluster = cluster_of(row.hardware)
-    model, last = models[row.model], None
+    last: InputError | None = None
     found = []
     for knobs in _knobs(row, model):
         try:

@@ -1,0 +1,265 @@
+"""Step times and memory predicted for rows of published training measurements, and how far they lie off."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, fields, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+from simtrain.errors import SimtrainError, UnsupportedError
+from simtrain.importers.model_table import read_models
+from simtrain.model.flops import model_flops_per_token
+from simtrain.scenario.model import Model
+from simtrain.scenario.scenario import Scenario
+from simtrain.step.simulate import simulate_step
+from simtrain.validation.errors_of import ErrorFigures, error_figures
+from simtrain.validation.floor import Baseline, floor
+from simtrain.validation.rows import Row, read_rows
+from simtrain.validation.scenarios import candidates
+
+__all__ = ["GroupFigures", "Predicted", "StepsReport", "measured_models", "measured_steps", "predict_steps"]
+
+_GIB = 2.0**30
+_SKIPPED_FREELY = 0.05
+"""Share of a group's complete rows that may be skipped; each beyond that counts as an error of 100 %."""
+_TRAINING = ("pretrain", "sft")
+_INSTEAD_OF_TIME = 1e30
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """One row: what was predicted, or why not.
+
+    Attributes:
+        status: ``predicted``, or ``skipped`` for a ``reason``.
+        step_s: seconds of a step. peak_memory_gib: of the worst GPU. out_of_memory: that is more than a GPU has.
+        settings: what was chosen for knobs that the row leaves open.
+        error: predicted / measured step time - 1; None where nothing was measured.
+        extrapolated, operators: kernels without measurements on the device, of all.
+        counts: whether the row enters the figures of its group.
+        flops: what a baseline of one constant counts, by name.
+    """
+
+    row: Row
+    status: Literal["predicted", "skipped"]
+    reason: str = ""
+    step_s: float | None = None
+    peak_memory_gib: float | None = None
+    out_of_memory: bool | None = None
+    settings: str = ""
+    error: float | None = None
+    extrapolated: int = 0
+    operators: int = 0
+    counts: bool = False
+    flops: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GroupFigures:
+    """Figures of a group's step times, and of its memory.
+
+    Attributes:
+        steps: errors of step times by the counting rules of :func:`predict_steps`.
+        floor: mean absolute error of the best baseline of one constant a GPU, fitted on these very rows.
+        memory: errors of peak memory. fits_right, fits: rows whose fit or want of memory came out right, of all.
+    """
+
+    steps: ErrorFigures
+    floor: float | None
+    memory: ErrorFigures
+    fits_right: int
+    fits: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepsReport:
+    """Rows in the order of the file, and figures of each group of them."""
+
+    rows: tuple[Predicted, ...]
+    groups: dict[str, GroupFigures]
+
+
+def measured_steps() -> Path:
+    """The table of published step times and memory."""
+    return Path(str(files("simtrain.validation") / "data" / "steps_measured.csv"))
+
+
+def measured_models() -> Path:
+    """The architectures that it names."""
+    return Path(str(files("simtrain.validation") / "data" / "models.csv"))
+
+
+def predict_steps(
+    data: str | Path, models: str | Path, *, advance: Callable[[str], None] = lambda text: None, workers: int = 0
+) -> StepsReport:
+    """Predict every row of a table; measured columns only enter the errors.
+
+    A row enters the figures of its group where its layout is complete, its step time was measured and it trained.
+    Of rows alike but for the version of the software, the newest counts.  Skipped complete rows beyond 5 % of a
+    group count as errors of 100 %.
+
+    Args:
+        data: columns as :data:`simtrain.validation.rows.COLUMNS`.
+        models: columns as :mod:`simtrain.importers.model_table` reads them.
+        advance: called after each row.
+        workers: processes; 0: as many as there are cores.
+
+    Raises:
+        ScenarioError: a file cannot be read.
+    """
+    rows, shapes = read_rows(data), read_models(models)
+    found = []
+    for predicted in _in_processes(rows, shapes, workers or _cores()):
+        found.append(_scored(predicted))
+        advance(predicted.row.id)
+    newest = _newest(rows)
+    scored = tuple(replace(one, counts=_counts(one.row) and i in newest) for i, one in enumerate(found))
+    grouped: dict[str, list[Predicted]] = defaultdict(list)
+    for one in scored:
+        grouped[one.row.group].append(one)
+    return StepsReport(scored, {name: _figures(of) for name, of in sorted(grouped.items())})
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _in_processes(rows: Sequence[Row], models: Mapping[str, Model], workers: int) -> Iterator[Predicted]:
+    """Predictions in order; the first is made here, so that what it compiles is on disk for all."""
+    yield from (_predict(row, models.get(row.model)) for row in rows[:1])
+    rest = rows[1:]
+    if workers == 1 or len(rest) < 2:
+        yield from (_predict(row, models.get(row.model)) for row in rest)
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(workers, len(rest)), context, initializer=_leave_interrupts_to_the_parent)
+    try:
+        yield from pool.map(_predict, rest, [models.get(row.model) for row in rest], chunksize=4)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _predict(row: Row, model: Model | None) -> Predicted:
+    """The prediction of a row, or why there is none."""
+    if row.task not in (*_TRAINING, "memory_only", ""):
+        return Predicted(row, "skipped", f"task {row.task} is not simulated")
+    try:
+        scenarios = candidates(row, model)
+    except SimtrainError as error:
+        return Predicted(row, "skipped", str(error))
+    best, reason = None, ""
+    for scenario in scenarios:
+        try:
+            one = _simulated(row, scenario, len(scenarios) > 1)
+        except SimtrainError as error:
+            reason = str(error)
+            continue
+        if best is None or _rank(one) < _rank(best):
+            best = one
+    return best or Predicted(row, "skipped", reason)
+
+
+def _rank(one: Predicted) -> tuple[bool, float]:
+    """What fits first, then what is fastest."""
+    return bool(one.out_of_memory), one.step_s or _INSTEAD_OF_TIME
+
+
+def _simulated(row: Row, scenario: Scenario, chosen: bool) -> Predicted:
+    step = simulate_step(scenario)
+    layout, model = scenario.layout, scenario.workload.model
+    if not isinstance(model, Model):
+        raise UnsupportedError("workload.model is a name; load the scenario before simulating it")
+    words = f"micro batch {layout.micro_batch}, vpp {layout.vpp}, recompute {layout.recompute}" if chosen else ""
+    share = row.global_batch * row.sequence / row.hardware.gpus
+    flops = model_flops_per_token(model, row.sequence) * share
+    dense = model_flops_per_token(model, 0) * share
+    again = 4 / 3 if layout.recompute == "full" else 1.0
+    return Predicted(
+        row,
+        "predicted",
+        step_s=step.time_s,
+        peak_memory_gib=max(step.memory.peak_bytes) / _GIB,
+        out_of_memory=not step.memory.fits,
+        settings=words,
+        extrapolated=step.coverage.extrapolated,
+        operators=step.coverage.operators,
+        flops=(dense, flops, dense * again, flops * again),
+    )
+
+
+def _scored(one: Predicted) -> Predicted:
+    measured = one.row.measured.step_s
+    if one.step_s is None or measured is None:
+        return one
+    return replace(one, error=one.step_s / measured - 1)
+
+
+def _counts(row: Row) -> bool:
+    return (
+        row.complete
+        and row.measured.step_s is not None
+        and not row.measured.out_of_memory
+        and row.task in (*_TRAINING, "")
+    )
+
+
+_APART = ("id", "group", "stack_version", "stack_year", "measured")
+
+
+def _newest(rows: Sequence[Row]) -> set[int]:
+    """Of rows alike but for the version of the software, the place of the newest."""
+    last: dict[tuple[object, ...], int] = {}
+    for i, row in enumerate(rows):
+        key: tuple[object, ...] = tuple(getattr(row, f.name) for f in fields(row) if f.name not in _APART)
+        if not row.stack_version:
+            key = (*key, i)
+        if key not in last or _version(row) > _version(rows[last[key]]):
+            last[key] = i
+    return set(last.values())
+
+
+def _version(row: Row) -> tuple[int, ...]:
+    return tuple(int(part) for part in row.stack_version.split(".") if part.isdigit())
+
+
+def _figures(group: Sequence[Predicted]) -> GroupFigures:
+    counted = [one for one in group if one.counts]
+    done = [one for one in counted if one.status == "predicted"]
+    pairs = [(one.step_s or 0.0, one.row.measured.step_s or 0.0) for one in done]
+    missing = max(0, len(counted) - len(done) - int(_SKIPPED_FREELY * len(counted)))
+    pairs += [(2.0 * (one.row.measured.step_s or 0.0), one.row.measured.step_s or 0.0) for one in _skipped(counted)][
+        :missing
+    ]
+    memory = [
+        (one.peak_memory_gib, one.row.measured.peak_memory_gib)
+        for one in group
+        if one.row.complete and one.peak_memory_gib is not None and one.row.measured.peak_memory_gib is not None
+    ]
+    fits = [one for one in group if one.row.complete and one.out_of_memory is not None and _known_fit(one.row)]
+    baselines = [Baseline(one.row.hardware.device, one.flops, one.row.measured.step_s or 0.0) for one in done]
+    return GroupFigures(
+        steps=error_figures(len(group), sum(one.status == "predicted" for one in group), pairs),
+        floor=floor(baselines),
+        memory=error_figures(len(group), len(memory), memory),
+        fits_right=sum(one.out_of_memory == one.row.measured.out_of_memory for one in fits),
+        fits=len(fits),
+    )
+
+
+def _skipped(rows: Iterable[Predicted]) -> list[Predicted]:
+    return [one for one in rows if one.status == "skipped"]
+
+
+def _known_fit(row: Row) -> bool:
+    return row.measured.out_of_memory or row.measured.step_s is not None
