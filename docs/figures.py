@@ -169,8 +169,19 @@ Written by `make figures` from the schema (`simtrain schema`); do not edit. A bl
 """
 
 _SECTIONS = (
-    *("Scenario", "Workload", "ExpertRouting", "Layout", "Money", "Reliability", "Failures", "RecoverySteps"),
-    *("CheckpointPolicy", "LocalDisk", "Storage", "Spares", "TimeLaw", "Cluster", "CollectiveSoftware"),
+    *("Scenario", "Workload", "ExpertRouting", "Layout", "Software", "Money"),
+    *(
+        "Reliability",
+        "Failures",
+        "RecoverySteps",
+        "CheckpointPolicy",
+        "LocalDisk",
+        "Storage",
+        "Spares",
+        "TimeLaw",
+        "Cluster",
+        "CollectiveSoftware",
+    ),
     *("Contention", "HeldSms", "SingleSwitch", "FatTree", "Dragonfly", "Torus", "Node"),
     *("SwitchedLinks", "MeshLinks", "PcieTree", "Link", "Device", "KernelTable", "KernelEfficiency"),
     *("GemmEfficiency", "AttentionEfficiency"),

@@ -8,7 +8,8 @@ from simtrain.scenario import library
 
 __all__ = ["document", "entries", "kinds"]
 
-_PLURAL = {kind: "studies" if kind == "study" else f"{kind}s" for kind in (*library.FOLDERS, "schedule")}
+_ODD = {"study": "studies", "software": "software"}
+_PLURAL = {kind: _ODD.get(kind, f"{kind}s") for kind in (*library.FOLDERS, "schedule")}
 
 
 def kinds(wanted: str | None) -> list[str]:

@@ -22,6 +22,7 @@ from simtrain.cli.commands.schema import schema
 from simtrain.cli.commands.sweep import sweep
 from simtrain.cli.commands.timeline import timeline
 from simtrain.cli.commands.topology import topology
+from simtrain.cli.commands.validate import validate
 from simtrain.errors import SimtrainError
 
 __all__ = ["app", "main"]
@@ -35,7 +36,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-for command in (init, run, explain, compare, sweep, timeline, memory, schedule, topology, goodput, catalog, schema):
+for command in (
+    *(init, run, explain, compare, sweep, timeline, memory),
+    *(schedule, topology, goodput, validate, catalog, schema),
+):
     app.command()(command)
 
 

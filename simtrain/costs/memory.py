@@ -20,7 +20,6 @@ from simtrain.scenario.part import Precision
 
 __all__ = [
     "EMBEDDING",
-    "FRAMEWORK_BYTES",
     "HEAD",
     "HeldBytes",
     "StageActivations",
@@ -33,9 +32,6 @@ __all__ = [
     "stage_layers",
     "stage_parameters",
 ]
-
-FRAMEWORK_BYTES = 1.0 * 2**30
-"""CUDA context, NCCL buffers and allocator slack of one GPU: an assumption of 1 GiB, not a measurement."""
 
 _MASTER_BYTES = 4.0
 """The fp32 master of a 16-bit weight (ZeRO, arXiv 1910.02054, section 3.1)."""

@@ -50,7 +50,7 @@ def peak_bytes(scenario: Scenario, *, searched: bool = False) -> tuple[float, ..
     """
     scenario = scenario.settled()
     parallel = plan_parallel(scenario)
-    layout, model = scenario.layout, scenario.workload.model
+    model = scenario.workload.model
     if not isinstance(model, Model):
         raise LayoutError("workload.model is a name; load the scenario first")
     order = plan_step(scenario).order if searched else pipeline_order(scenario, parallel)
@@ -59,7 +59,7 @@ def peak_bytes(scenario: Scenario, *, searched: bool = False) -> tuple[float, ..
     peaks = []
     for actions in order.actions:
         stages = sorted(set(actions[:, 1].tolist()))
-        peaks.append(held_bytes(model, layout, parallel, stages).total + replay_peak(actions, activations))
+        peaks.append(held_bytes(scenario, model, parallel, stages).total + replay_peak(actions, activations))
     return tuple(peaks)
 
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from simtrain.costs.data_parallel import buckets
 from simtrain.costs.memory import (
-    FRAMEWORK_BYTES,
     StageActivations,
     element_bytes,
     parameter_bytes,
@@ -41,7 +40,7 @@ class Held:
     gradients: float
     optimizer: float
     buffers: float
-    framework: float = FRAMEWORK_BYTES
+    framework: float
 
     @property
     def total(self) -> float:
@@ -49,11 +48,12 @@ class Held:
         return self.weights + self.gradients + self.optimizer + self.buffers + self.framework
 
 
-def held_bytes(model: Model, layout: Layout, parallel: Parallel, stages: Sequence[int]) -> Held:
+def held_bytes(scenario: Scenario, model: Model, parallel: Parallel, stages: Sequence[int]) -> Held:
     """What a GPU that holds ``stages`` keeps through the step."""
+    layout = scenario.layout
     state = parameter_bytes(model, layout, parallel, stages)
     buffers = _buffers(model, layout, parallel, stages)
-    return Held(state.weights, state.gradients, state.optimizer, buffers)
+    return Held(state.weights, state.gradients, state.optimizer, buffers, float(scenario.software.framework_memory))
 
 
 def replay_peak(actions: NDArray[np.int32], activations: Sequence[StageActivations]) -> float:
@@ -90,12 +90,11 @@ def memory_report(
     A micro batch's activations live from the start of its forward to the end of its weight gradients; what
     backward needs on top lives while the backward runs, or for as long as the weight gradients need it.
     """
-    layout = scenario.layout
     peaks, times, curves = [], [], []
     parts: dict[str, list[float]] = {part: [] for part in PARTS}
     for rank in range(order.ranks):
         actions = lowered.actions[lowered.actions[:, 0] == rank]
-        held = held_bytes(model, layout, parallel, sorted(set(actions[:, 2].tolist())))
+        held = held_bytes(scenario, model, parallel, sorted(set(actions[:, 2].tolist())))
         time_s, live = _curve(actions, activations, timeline, held.total)
         worst = int(np.argmax(live))
         peaks.append(float(live[worst]))

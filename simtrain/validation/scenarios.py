@@ -6,6 +6,8 @@ import itertools
 import re
 from collections.abc import Iterator, Sequence
 
+from pydantic import ValidationError
+
 from simtrain.errors import InputError, ScenarioError
 from simtrain.layout.parallel import plan_parallel
 from simtrain.scenario.cluster import Cluster
@@ -51,6 +53,10 @@ def candidates(row: Row, model: Model | None) -> list[Scenario]:
             plan_parallel(scenario)
         except InputError as error:
             last = error
+            continue
+        except ValidationError as error:
+            first = error.errors()[0]
+            last = IncompleteError(f"{first['loc'][-1]} = {first['input']!r}: {first['msg']}")
             continue
         found.append(scenario)
     if not found:
@@ -103,7 +109,7 @@ def _recompute(row: Row) -> Sequence[dict[str, object]]:
 
 def _scenario(row: Row, cluster: Cluster, model: Model, knobs: dict[str, object]) -> Scenario:
     pp, vpp = row.pp or 1, int(str(knobs["vpp"]))
-    profile = profile_of(row.stack, row.stack_year)
+    software = profile_of(row.stack, row.stack_year)
     stages = pp * vpp
     layout = Layout.model_validate(
         {
@@ -121,9 +127,6 @@ def _scenario(row: Row, cluster: Cluster, model: Model, knobs: dict[str, object]
             "layers_per_stage": None if model.layers % stages == 0 else _split(model.layers, stages),
             **_state(row),
         }
-    )
-    software = profile.model_copy(
-        update={} if row.fused_norm is None else {"norm": "fused" if row.fused_norm else "eager"}
     )
     multiple = software.vocabulary_multiple * (row.tp or 1)
     model = model.model_copy(

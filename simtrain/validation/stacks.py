@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import cache
 
-from simtrain.scenario import library
 from simtrain.scenario.load import load_software
 from simtrain.scenario.software import Software
 
@@ -15,8 +14,7 @@ _FAMILIES = {
     "megatron-deepspeed": (("megatron-deepspeed", 9999),),
     "deepspeed": (("megatron-deepspeed", 9999),),
     "torch-fsdp": (("torch-fsdp", 9999),),
-    "nemo-automodel": (("torch-fsdp2", 9999),),
-    "llmq": (("cuda-graphs", 9999),),
+    "nemo-automodel": (("torch-fsdp", 9999),),
 }
 """Profiles of a stack by the last year they stand for."""
 _GENERIC = (("megatron-2021", 2022), ("megatron-2023", 2023), ("megatron-core", 9999))
@@ -32,4 +30,4 @@ def profile_of(stack: str, year: int | None) -> Software:
 
 @cache
 def _load(name: str) -> Software:
-    return load_software(name) if name in library.names("software") else Software()
+    return load_software(name)

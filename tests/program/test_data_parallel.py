@@ -325,7 +325,7 @@ def test_states_are_sharded_over_the_group(zero: int, group: int) -> None:
     base = ("layout.tp=1", "layout.pp=1")
     full = plan_step(small(*base, "layout.zero=0"))
     cut = plan_step(small(*base, f"layout.zero={zero}", f"layout.shard_group={group}"))
-    one, other = (held_bytes(p.model, p.scenario.layout, p.parallel, [0]) for p in (full, cut))
+    one, other = (held_bytes(p.scenario, p.model, p.parallel, [0]) for p in (full, cut))
     assert other.optimizer == pytest.approx(one.optimizer / group)
     assert other.gradients == pytest.approx(one.gradients / (group if zero > 1 else 1))
     assert other.weights == pytest.approx(one.weights / (group if zero > 2 else 1))
@@ -334,7 +334,7 @@ def test_states_are_sharded_over_the_group(zero: int, group: int) -> None:
 
 
 def _state(plan: Plan) -> tuple[object, ...]:
-    return plan.model, plan.scenario.layout, plan.parallel, [0]
+    return plan.scenario, plan.model, plan.parallel, [0]
 
 
 @pytest.mark.parametrize(
