@@ -12,7 +12,7 @@ from simtrain.costs.prices import Priced, PriceList
 from simtrain.layout.parallel import Parallel
 from simtrain.layout.placement import place
 from simtrain.model.layers import embedding_operators, head_operators, layer_kind, layer_operators
-from simtrain.model.operators import Kernel, LayerOperators, Shard
+from simtrain.model.operators import EAGER, Kernel, LayerOperators, Shard
 from simtrain.model.pieces import in_low_precision, matmul_input_bytes
 from simtrain.scenario.cluster import Node
 from simtrain.scenario.layout import Layout
@@ -84,6 +84,7 @@ def shard_of(scenario: Scenario, parallel: Parallel) -> Shard:
         shared_expert_overlap=layout.shared_expert_overlap,
         ep_overlap_wgrad=layout.ep_overlap_wgrad,
         routing=workload.routing,
+        eager=frozenset(key for key in EAGER if getattr(scenario.software, key) == "eager"),
         ep_per_link=_ranks_per_link(scenario, parallel, dispatcher),
     )
 

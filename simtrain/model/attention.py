@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 
 from simtrain.model.operators import Exchange, Kernel, KernelClass, Shard
 from simtrain.model.pieces import (
+    FP32_BYTES,
     MASK_BYTES,
     Piece,
     column_parallel,
+    eager,
     gemm,
     local_tokens,
     matmul_input_bytes,
@@ -28,7 +30,6 @@ from simtrain.scenario.model import GroupedQueryAttention, LatentAttention, Mode
 
 __all__ = ["attention_pieces"]
 
-FP32_BYTES = 4
 
 E5M6_BYTES = 12 / 8 + 4 / 128
 """One element in 12 bits with its share of a scale (DeepSeek-V3, arXiv 2412.19437, section 3.3.3)."""
@@ -106,7 +107,7 @@ def _latent(model: Model, mla: LatentAttention, shard: Shard) -> tuple[list[Piec
         *within(
             "mla_up_proj",
             [
-                norm("kv_norm", shard, rank, beside),
+                norm("kv_norm", shard, rank, beside, plain=True),
                 column_parallel("kv_up", shard, rank, expanded, gathered=rank + rope),
             ],
         ),
@@ -119,7 +120,7 @@ def _latent_queries(hidden: int, rank: int | None, width: int, shard: Shard) -> 
     if not rank:
         return [], [_after_norm(column_parallel("q", shard, hidden, width))]
     down = _after_norm(_replicated("q_down", shard, hidden, rank, keep_input=True))
-    return [down], [norm("q_norm", shard, rank), column_parallel("q_up", shard, rank, width)]
+    return [down], [norm("q_norm", shard, rank, plain=True), column_parallel("q_up", shard, rank, width)]
 
 
 def _replicated(name: str, shard: Shard, k: int, n: int, *, keep_input: bool) -> Piece:
@@ -134,9 +135,22 @@ def _replicated(name: str, shard: Shard, k: int, n: int, *, keep_input: bool) ->
 def _rotary(model: Model, heads: _Heads, shard: Shard) -> Iterator[Piece]:
     """Rotation of queries and keys; models with learned positions have none."""
     if model.learned_positions == 0:
-        moved = 2 * shard.act_bytes * tokens(shard) * (heads.queries + heads.keys) * heads.qk_dim
-        piece = memory_bound("rotary", "elementwise", moved, moved)
-        yield replace(piece, parts=("mla_up_proj",)) if isinstance(model.attention, LatentAttention) else piece
+        latent = isinstance(model.attention, LatentAttention)
+        for piece in _rotation(heads, shard):
+            yield replace(piece, parts=("mla_up_proj",)) if latent else piece
+
+
+def _rotation(heads: _Heads, shard: Shard) -> list[Piece]:
+    """One kernel, or for queries and keys apart: negate half, join, multiply by cosine and sine, add."""
+    one = shard.act_bytes * tokens(shard) * heads.qk_dim
+    if "rotary" not in shard.eager:
+        moved = 2 * one * (heads.queries + heads.keys)
+        return [memory_bound("rotary", "elementwise", moved, moved)]
+    passes = (1.0, 2.0, 2.0, 2.0, 3.0)
+    return [
+        eager(f"rotary_{name}", [one * count * p for p in passes], [one * count * p for p in passes[::-1]], 0.0)
+        for name, count in (("queries", heads.queries), ("keys", heads.keys))
+    ]
 
 
 def _context_parallel_core(heads: _Heads, shard: Shard) -> Iterator[Piece]:
@@ -201,7 +215,13 @@ def _unfused(heads: _Heads, shard: Shard) -> Iterator[Piece]:
     kept = query + keys / shard.cp
     yield _square_matmul("scores", heads, shard, heads.qk_dim, query + keys + act * square, kept, 0.0)
     softmax = act * square
-    yield _core("softmax", "norm", 2 * softmax, 3 * softmax, softmax)
+    if "softmax" in shard.eager:  # scale, mask, cast, softmax, cast back; backward the same way back
+        full = FP32_BYTES / act * softmax
+        ahead = (2 * softmax, 2 * softmax, softmax + full, 2 * full, full + softmax)
+        back = (softmax + full, 3 * full, full + softmax, 2 * softmax, 2 * softmax)
+        yield eager("softmax", ahead, back, softmax + full, softmax + full)
+    else:
+        yield _core("softmax", "norm", 2 * softmax, 3 * softmax, softmax)
     if heads.dropout:
         mask = float(MASK_BYTES * square)
         yield _core("attention_dropout", "elementwise", 2 * softmax + mask, 2 * softmax + mask, mask)

@@ -17,6 +17,7 @@ from simtrain.model.mlp import mlp_pieces
 from simtrain.model.moe import moe_pieces
 from simtrain.model.operators import NORMS, Exchange, Kernel, LayerOperators, Shard
 from simtrain.model.pieces import (
+    FP32_BYTES,
     MASK_BYTES,
     Piece,
     column_parallel,
@@ -30,8 +31,6 @@ from simtrain.model.recompute import WHOLE, again, within
 from simtrain.scenario.model import MixtureOfExperts, Model
 
 __all__ = ["LayerKind", "embedding_operators", "head_operators", "layer_kind", "layer_operators", "recompute_places"]
-
-FP32_BYTES = 4
 
 
 def layer_operators(model: Model, layer_index: int, shard: Shard) -> LayerOperators:
@@ -87,7 +86,7 @@ def head_operators(model: Model, shard: Shard) -> LayerOperators:
     """
     vocab = -(-model.vocab // shard.tp)
     pieces = [
-        norm("final_norm", shard, model.hidden),
+        norm("final_norm", shard, model.hidden, plain=model.norm == "rmsnorm"),
         column_parallel("logits", shard, model.hidden, vocab, plain=True),
         _cross_entropy(tokens(shard), vocab, shard),
     ]
@@ -97,10 +96,10 @@ def head_operators(model: Model, shard: Shard) -> LayerOperators:
 def _layer_pieces(model: Model, kind: LayerKind, shard: Shard) -> list[Piece]:
     moe = model.moe if kind == "moe" else None
     return [
-        replace(norm("attention_norm", shard, model.hidden), parts=("attention_norm",)),
+        replace(norm("attention_norm", shard, model.hidden, plain=model.norm == "rmsnorm"), parts=("attention_norm",)),
         *attention_pieces(model, shard),
         residual_add("attention_residual", shard, model.hidden, model.dropout),
-        replace(norm("mlp_norm", shard, model.hidden), parts=("mlp_norm",)),
+        replace(norm("mlp_norm", shard, model.hidden, plain=model.norm == "rmsnorm"), parts=("mlp_norm",)),
         *(moe_pieces(model, moe, shard) if moe else mlp_pieces(model, shard, model.ffn_hidden)),
         residual_add("mlp_residual", shard, model.hidden, model.dropout),
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from simtrain.model.operators import KernelClass, Shard
-from simtrain.model.pieces import BYTE_AND_SCALE, Piece, column_parallel, memory_bound, row_parallel, tokens
+from simtrain.model.pieces import BYTE_AND_SCALE, Piece, column_parallel, eager, memory_bound, row_parallel, tokens
 from simtrain.model.recompute import within
 from simtrain.scenario.model import Model
 
@@ -42,5 +42,8 @@ def activation(name: str, shard: Shard, rows: int, inner: int, width: int) -> Pi
     """GELU or SwiGLU from ``inner`` to ``width`` columns; its input is kept."""
     before, after = shard.act_bytes * rows * inner, shard.act_bytes * rows * width
     element_bytes = BYTE_AND_SCALE if "activation_input" in shard.compress_saved else shard.act_bytes
+    if inner > width and "activation" in shard.eager:  # the function, then the product; backward joins two gradients
+        kept = element_bytes * rows * inner + after
+        return eager(name, (2 * after, 3 * after), (3 * after, 3 * after, 3 * after, 4 * after), kept, after)
     kind: KernelClass = "activation" if inner > width else "plain_activation"
     return memory_bound(name, kind, before + after, 2 * before + after, element_bytes * rows * inner)

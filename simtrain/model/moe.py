@@ -16,14 +16,21 @@ from dataclasses import replace
 from simtrain.model.flow import chain
 from simtrain.model.mlp import activation, inner_width, mlp_pieces
 from simtrain.model.operators import Collective, Exchange, Kernel, Operator, Shard
-from simtrain.model.pieces import Piece, gemm, local_tokens, matmul_input_bytes, memory_bound, quantised, tokens
+from simtrain.model.pieces import (
+    FP32_BYTES,
+    Piece,
+    gemm,
+    local_tokens,
+    matmul_input_bytes,
+    memory_bound,
+    quantised,
+    tokens,
+)
 from simtrain.model.recompute import again, within
 from simtrain.model.routing import Routing
 from simtrain.scenario.model import MixtureOfExperts, Model
 
 __all__ = ["moe_pieces"]
-
-FP32_BYTES = 4
 
 
 def moe_pieces(model: Model, moe: MixtureOfExperts, shard: Shard) -> list[Piece]:

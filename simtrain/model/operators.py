@@ -13,7 +13,18 @@ from simtrain.scenario.layout import CompressedSaved, RecomputeModule, expert_tp
 from simtrain.scenario.part import Precision
 from simtrain.scenario.workload import ExpertRouting
 
-__all__ = ["NORMS", "Collective", "Exchange", "Kernel", "KernelClass", "LayerOperators", "Operator", "Part", "Shard"]
+__all__ = [
+    "EAGER",
+    "NORMS",
+    "Collective",
+    "Exchange",
+    "Kernel",
+    "KernelClass",
+    "LayerOperators",
+    "Operator",
+    "Part",
+    "Shard",
+]
 
 KernelClass = Literal[
     "gemm",
@@ -45,6 +56,8 @@ Collective = Literal[
     "send_recv",
 ]
 Part = Literal["F", "I", "W"]
+EAGER = ("norm", "rotary", "activation", "softmax")
+"""Operators that software may run as several kernels."""
 NORMS = ("attention_norm", "mlp_norm")
 """What the recomputation module layernorm consists of: each runs again where its own output is needed."""
 
@@ -67,6 +80,8 @@ class Shard:
         dispatcher: likewise, worked out where it is absent there.
         routing: how evenly tokens spread over experts; expert_load: rows of the busiest rank's experts in a layer,
             relative to an even spread of all rows; traffic_load: rows over the busiest link to experts, likewise.
+        eager: what runs as several kernels, of norm, rotary, activation and softmax, see
+            :class:`simtrain.scenario.software.Software`.
         ep_per_link: ranks of an expert parallel group whose rows share the busiest link to experts.
     """
 
@@ -94,6 +109,7 @@ class Shard:
     traffic_load: float = 1.0
     ep_per_link: int = 1
     etp: int | None = None
+    eager: frozenset[str] = frozenset()
 
     @property
     def expert_tp(self) -> int:

@@ -7,6 +7,7 @@ indices and the statistics of norms are not.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -15,9 +16,11 @@ from simtrain.model.operators import Collective, Exchange, Kernel, KernelClass, 
 
 __all__ = [
     "BYTE_AND_SCALE",
+    "FP32_BYTES",
     "MASK_BYTES",
     "Piece",
     "column_parallel",
+    "eager",
     "gemm",
     "in_low_precision",
     "local_tokens",
@@ -30,6 +33,7 @@ __all__ = [
     "tokens",
 ]
 
+FP32_BYTES = 4
 MASK_BYTES = 1
 """One element of a dropout mask."""
 
@@ -276,10 +280,35 @@ def memory_bound(
     )
 
 
-def norm(name: str, shard: Shard, width: int, beside: int = 0) -> Piece:
-    """Normalisation of the local tokens; its input is kept, and ``beside`` columns that enter next to it."""
+def eager(name: str, forward: Sequence[float], backward: Sequence[float], saved: float, inner: float = 0.0) -> Piece:
+    """An operator that runs as elementwise kernels, one after the other, each over the bytes given.
+
+    Of what is kept, it makes ``inner`` itself.
+    """
+    answer = f"{name}_backward"
+    ahead, back = _steps(name, forward, "F"), _steps(answer, backward, "I")
+    return Piece((*ahead[:-1], replace(ahead[-1], saved_bytes=saved)), back, inner_bytes=inner)
+
+
+def _steps(name: str, sizes: Sequence[float], part: Part) -> tuple[Kernel, ...]:
+    """The last has the name that others wait for."""
+    names = [*(f"{name}_{i}" for i in range(1, len(sizes))), name]
+    return tuple(Kernel(own, "elementwise", 0.0, size, part) for own, size in zip(names, sizes, strict=True))
+
+
+def norm(name: str, shard: Shard, width: int, beside: int = 0, *, plain: bool = False) -> Piece:
+    """Normalisation of the local tokens; its input is kept, and ``beside`` columns that enter next to it.
+
+    ``plain``: RMSNorm, which eager software computes in fp32: cast, square, mean, scale, cast back, multiply by the
+    weight; the fp32 copy and the normalised values are kept too.
+    """
     column = shard.act_bytes * local_tokens(shard)
     one = column * width
+    if plain and "norm" in shard.eager:
+        full = FP32_BYTES * local_tokens(shard) * width
+        ahead = (one + full, 2 * full, full, 2 * full, full + one, 2 * one)
+        back = (2 * one, 3 * one, one, one + full, 2 * full, 3 * full, full, 2 * full, 3 * full, full + one)
+        return eager(name, ahead, back, 2 * one + full + column * beside, one + full)
     return memory_bound(name, "norm", 2 * one, 3 * one, one + column * beside, "norm_backward")
 
 

@@ -71,7 +71,7 @@ def _held(part: str, pieces: Sequence[Piece], parts: Sequence[str], makers: Sequ
         weights = {op.name for op in piece.backward if op.part == "W"}
         for op in piece.forward if maker == part else ():
             if isinstance(op, Kernel):
-                held += op.saved_bytes - piece.inner_bytes
+                held += op.saved_bytes - piece.inner_bytes if op.saved_bytes else 0.0
                 remade += op.saved_bytes if f"{op.name}_wgrad" in weights else 0.0
     return held, remade
 
@@ -88,6 +88,8 @@ def _lighter(piece: Piece, runs_again: bool, input_made_again: bool) -> Piece:
     """The piece without the bytes that backward makes again."""
 
     def kept_bytes(saved_bytes: float) -> float:
+        if not saved_bytes:
+            return 0.0
         own = 0.0 if runs_again else piece.inner_bytes
         return own + (0.0 if input_made_again else saved_bytes - piece.inner_bytes)
 

@@ -1,4 +1,4 @@
-"""The training software as a document (``workloads/software/``): what it overlaps, pads and reserves.
+"""The training software as a document (``workloads/software/``): what it fuses and overlaps, pads and reserves.
 
 Booleans and counts that describe a stack; seconds of kernels and links belong to devices and nodes.
 """
@@ -12,13 +12,25 @@ from pydantic import Field
 from simtrain.quantities import Bytes
 from simtrain.scenario.part import Part
 
-__all__ = ["Software"]
+__all__ = ["Fusion", "Software"]
+
+Fusion = Literal["fused", "eager"]
 
 
 class Software(Part):
     """A software stack. The defaults are a current Megatron-LM with Transformer Engine."""
 
     title: str = ""
+    norm: Fusion = "fused"
+    """RMSNorm. fused: one kernel each way. eager: PyTorch operators one after the other, in fp32. LayerNorm is one
+    kernel in PyTorch too."""
+    rotary: Fusion = "fused"
+    """fused: one kernel. eager: halves of heads are negated and joined, multiplied twice and added, for queries and
+    keys apart."""
+    activation: Fusion = "fused"
+    """Of gated MLPs. fused: one kernel. eager: the activation and the product with the other half, a kernel each."""
+    softmax: Fusion = "fused"
+    """Without fused attention. fused: scale, mask and softmax in one kernel. eager: a kernel each, softmax in fp32."""
     overlap_grad_reduce: bool = True
     """Gradients are reduced bucket by bucket under the last backward."""
     overlap_param_gather: bool = True

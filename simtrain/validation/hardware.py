@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TypeVar
 
 from simtrain.errors import ScenarioError, UnknownNameError
 from simtrain.scenario import library
@@ -16,8 +15,6 @@ from simtrain.scenario.cluster import Cluster, Fabric, FatTree, Link, Node, Pcie
 from simtrain.scenario.load import load_cluster
 
 __all__ = ["HardwareColumns", "cluster_of"]
-
-T = TypeVar("T")
 
 _GBS = 1e9
 _FABRICS = ((200.0, "fat-tree-hdr200"), (400.0, "fat-tree-ndr400"), (float("inf"), "fat-tree-xdr800"))
@@ -57,8 +54,6 @@ def cluster_of(row: HardwareColumns) -> Cluster:
     """
     usual = _usual_node(row.device, row.intra_link, row.gpus_per_node)
     gpus = _gpus_joined(row)
-    if row.gpus % gpus:
-        raise ScenarioError(f"{row.gpus} GPUs do not fill nodes of {gpus}")
     nodes = row.gpus // gpus
     node = _node(row, usual, gpus, nodes)
     fabric = _fabric(row, node, nodes) if nodes > 1 else None
@@ -70,7 +65,10 @@ def _gpus_joined(row: HardwareColumns) -> int:
     domain = max(row.scale_up_domain or 1, row.gpus_per_node)
     if row.gpus <= domain:
         return row.gpus
-    return max(size for size in range(row.gpus_per_node, domain + 1, row.gpus_per_node) if row.gpus % size == 0)
+    sizes = [size for size in range(row.gpus_per_node, domain + 1, row.gpus_per_node) if row.gpus % size == 0]
+    if not sizes:
+        raise ScenarioError(f"{row.gpus} GPUs do not fill nodes of {row.gpus_per_node}")
+    return max(sizes)
 
 
 @cache
@@ -83,26 +81,24 @@ def _usual_node(device: str, link: str | None, gpus: int) -> Node:
     fitting = [node for _, node in own if link is None or (node.links.kind == "pcie") == (link == "pcie")]
     if fitting:
         return min(fitting, key=lambda node: (abs(node.gpus - gpus), -node.nics))
-    generic = _load("node", _GENERIC["pcie" if link == "pcie" else "nvlink"])
-    loaded = load_cluster(
-        {"node": {"extends": _GENERIC["pcie" if link == "pcie" else "nvlink"], "device": name}, "nodes": 1}
-    )
+    generic = _GENERIC["pcie" if link == "pcie" else "nvlink"]
+    loaded = load_cluster({"node": {"extends": generic, "device": name}, "nodes": 1})
     if not isinstance(loaded.node, Node):
         raise ScenarioError(f"{device}: no node")
-    return loaded.node.model_copy(update={"title": f"{generic.gpus} x {device}"})
+    return loaded.node.model_copy(update={"title": f"{loaded.node.gpus} x {device}"})
 
 
 @cache
 def _library_node(name: str) -> tuple[str, Node]:
     """Name of its device, and the node."""
     document = library.read(library.find("node", name))
-    return str(document.get("device")), _load("node", name)
+    return str(document.get("device")), _load(name)
 
 
-def _load(kind: str, name: str) -> Node:
+def _load(name: str) -> Node:
     loaded = load_cluster({"node": name, "nodes": 1}).node
     if not isinstance(loaded, Node):
-        raise ScenarioError(f"{kind} {name}: not resolved")
+        raise ScenarioError(f"node {name}: not resolved")
     return loaded
 
 
@@ -119,7 +115,7 @@ def _node(row: HardwareColumns, usual: Node, gpus: int, nodes: int) -> Node:
     if nodes > 1:
         boxes = gpus / row.gpus_per_node
         ports = row.nics_per_node or max(1, round(usual.nics * row.gpus_per_node / usual.gpus))
-        nic = usual.nic or _load("node", _GENERIC["nvlink"]).nic
+        nic = usual.nic or _load(_GENERIC["nvlink"]).nic
         if row.nic_gbps and nic is not None:
             nic = _with_bandwidth(nic, row.nic_gbps / 8 * _GBS)
         update |= {"nics": round(ports * boxes), "nic": nic}

@@ -128,6 +128,12 @@ def _scenario(row: Row, cluster: Cluster, model: Model, knobs: dict[str, object]
             **_state(row),
         }
     )
+    chosen: dict[str, str] = {}
+    if row.fused_norm is not None:
+        chosen["norm"] = "fused" if row.fused_norm else "eager"
+    if "eager" in row.attention.lower():
+        chosen["softmax"] = "eager"
+    software = software.model_copy(update=chosen)
     multiple = software.vocabulary_multiple * (row.tp or 1)
     model = model.model_copy(
         update={

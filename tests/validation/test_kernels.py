@@ -167,7 +167,7 @@ def test_files_that_are_no_tables_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ScenarioError, match="not a text file"):
         predict_kernels(tmp_path / "binary.csv")
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(ScenarioError, match="lacks device and kernel"):
+    with pytest.raises(ScenarioError, match="lacks device, kernel"):
         predict_kernels(tmp_path / "other.csv")
     (tmp_path / "empty.csv").write_text("device,kernel\n")
     assert predict_kernels(tmp_path / "empty.csv").rows == ()

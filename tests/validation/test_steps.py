@@ -49,7 +49,9 @@ def test_predictions_need_no_measured_column_name_or_note(tmp_path: Path) -> Non
 
 def test_an_unknown_micro_batch_is_the_fastest_that_fits(tmp_path: Path) -> None:
     (row,) = some("narayanan-0001")
-    path = write(tmp_path / "rows.csv", [row, *({**row, "id": m, "micro_batch": m} for m in ("1", "2", "4", "8"))])
+    path = write(
+        tmp_path / "rows.csv", [row, *({**row, "id": m, "micro_batch": m} for m in ("1", "2", "4", "8", "16"))]
+    )
     best, *fixed = predict_steps(path, measured_models(), workers=1).rows
     assert best.step_s == min(one.step_s for one in fixed if not one.out_of_memory)
     assert "micro batch" in best.settings
