@@ -300,7 +300,10 @@ def test_topology_checks_and_draws(cli, folder) -> None:
     assert {"name": "GPUs", "value": "24 in 3 nodes of 8", "ok": True} in document["findings"]
 
 
-KINDS = ("device", "node", "fabric", "cluster", "preset", "model", "workload", "scenario", "study", "schedule")
+KINDS = (
+    *("device", "node", "fabric", "cluster", "preset", "software", "model", "workload", "scenario", "study"),
+    "schedule",
+)
 
 
 def test_catalog_lists_every_kind(cli) -> None:
