@@ -31,6 +31,7 @@ def parity_figure(report: StepsReport) -> go.Figure:
     figure.add_scatter(
         x=[low, high, high, low],
         y=[low * (1 - _BAND), high * (1 - _BAND), high * (1 + _BAND), low * (1 + _BAND)],
+        mode="none",
         fill="toself",
         fillcolor="rgba(120,130,140,0.18)",
         line_width=0,

@@ -20,8 +20,8 @@ def step_errors_table(report: StepsReport) -> Table:
     """One row a group: errors of step times beside the floor, memory, fit."""
     header = ("group", "rows", "scored", *_HEADER[:1], "floor", *_HEADER[1:], "memory", "fits right")
     notes = (
-        "predicted / measured - 1 of step times; floor: the best of one constant a GPU, fitted on these very rows; "
-        "memory: mean error of the peak"
+        "predicted / measured - 1 of step times; floor: the best of one constant a GPU and precision, fitted on these "
+        "very rows; memory: mean error of the peak"
     )
     return table(header, [_step_row(name, group) for name, group in report.groups.items()], notes=notes)
 

@@ -1,4 +1,4 @@
-"""What a simulator has to beat: one constant a GPU, fitted on the very rows that it is scored on."""
+"""What a simulator has to beat: one constant a GPU and precision, fitted on the very rows that it is scored on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Baseline", "floor"]
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """A measured row: its device, FLOPs per GPU as each baseline counts them, and seconds of a step."""
+    """A measured row: its device and precision, FLOPs per GPU as each baseline counts them, and seconds of a step."""
 
     device: str
     flops: tuple[float, ...]
@@ -24,7 +24,7 @@ def floor(rows: Sequence[Baseline]) -> float | None:
     """Mean absolute error of the best baseline, None without rows.
 
     Each baseline divides the FLOPs of a row (parameters alone or with attention, without or with recomputation) by one
-    rate per device: the rate that makes its own mean absolute error least.
+    rate per device and precision: the rate that makes its own mean absolute error least.
     """
     if not rows:
         return None

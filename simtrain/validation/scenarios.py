@@ -118,7 +118,7 @@ def _scenario(row: Row, cluster: Cluster, model: Model, knobs: dict[str, object]
             "pp": pp,
             "cp": row.cp or 1,
             "ep": row.ep or 1,
-            "sp": row.sp,
+            "sp": row.sp if (row.tp or 1) > 1 else None,
             "schedule": _schedule(row, vpp),
             "precision": row.precision or "bf16",
             "zero": 1 if row.zero is None else row.zero,

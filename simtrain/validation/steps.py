@@ -67,7 +67,7 @@ class GroupFigures:
 
     Attributes:
         steps: errors of step times by the counting rules of :func:`predict_steps`.
-        floor: mean absolute error of the best baseline of one constant a GPU, fitted on these very rows.
+        floor: mean absolute error of the best baseline of one constant a GPU and precision, fitted on these rows.
         memory: errors of peak memory. fits_right, fits: rows whose fit or want of memory came out right, of all.
     """
 
@@ -247,7 +247,10 @@ def _figures(group: Sequence[Predicted]) -> GroupFigures:
         if one.row.complete and one.peak_memory_gib is not None and one.row.measured.peak_memory_gib is not None
     ]
     fits = [one for one in group if one.row.complete and one.out_of_memory is not None and _known_fit(one.row)]
-    baselines = [Baseline(one.row.hardware.device, one.flops, one.row.measured.step_s or 0.0) for one in done]
+    baselines = [
+        Baseline(f"{one.row.hardware.device} {one.row.precision}", one.flops, one.row.measured.step_s or 0.0)
+        for one in done
+    ]
     return GroupFigures(
         steps=error_figures(len(group), sum(one.status == "predicted" for one in group), pairs),
         floor=floor(baselines),
