@@ -227,6 +227,7 @@ class _Network(_Starter):
         return bool(self.ready or self.new or self.over)
 
     def start(self, ready: list[int]) -> None:
+        """Begin transfers: fixed latency first, which moves nothing."""
         state = self.state
         now = state.env.now
         for op in ready:

@@ -14,7 +14,7 @@ from simtrain.scenario.scenario import Scenario
 from simtrain.scenario.workload import Workload
 from simtrain.schedules.order import Placement
 
-__all__ = ["Parallel", "gpus_of", "plan_parallel"]
+__all__ = ["Parallel", "even_split", "gpus_of", "plan_parallel"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +306,7 @@ def _stage_layers(layout: Layout, model: Model, prefix: str) -> tuple[tuple[int,
         if model.layers % stages:
             raise LayoutError(
                 f"{prefix}layout.pp * layout.vpp = {stages} does not divide workload.model.layers = {model.layers}; "
-                f"give layout.layers_per_stage ({stages} numbers), for example {list(_even(model.layers, stages))}"
+                f"give layout.layers_per_stage ({stages} numbers), for example {list(even_split(model.layers, stages))}"
             )
         split = (model.layers // stages,) * stages
     if len(split) != stages or sum(split) != model.layers or min(split) < 0:
@@ -318,8 +318,8 @@ def _stage_layers(layout: Layout, model: Model, prefix: str) -> tuple[tuple[int,
     return tuple(tuple(range(start, start + n)) for start, n in zip(starts, split, strict=True))
 
 
-def _even(layers: int, stages: int) -> tuple[int, ...]:
-    """As even as possible; the spare layers go to the middle, where no embedding or head sits."""
+def even_split(layers: int, stages: int) -> tuple[int, ...]:
+    """Layers of each stage, as even as possible; the spare ones go to the middle, where no embedding or head sits."""
     base, spare = divmod(layers, stages)
     first = (stages - spare) // 2
     return tuple(base + (first <= i < first + spare) for i in range(stages))

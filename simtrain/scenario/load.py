@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -70,8 +70,7 @@ def load_cluster(source: Source, *overrides: str) -> Cluster:
     document = open_source(source, "cluster")
     if "cluster" in document:
         raise ScenarioError(f"{document.origin.label} is a scenario, not a cluster; give what its key 'cluster' names")
-    followed = follow("cluster", document, document.origin)
-    return validate(Cluster, finish("cluster", changes.apply(followed, overrides, "cluster")))
+    return _part(Cluster, "cluster", document, overrides)
 
 
 def load_preset(source: Source, *overrides: str) -> Reliability:
@@ -84,9 +83,7 @@ def load_preset(source: Source, *overrides: str) -> Reliability:
     Raises:
         InputError: as :func:`load`.
     """
-    document = open_source(source, "preset")
-    followed = follow("preset", document, document.origin)
-    return validate(Reliability, finish("preset", changes.apply(followed, overrides, "preset")))
+    return _part(Reliability, "preset", open_source(source, "preset"), overrides)
 
 
 def load_software(source: Source, *overrides: str) -> Software:
@@ -94,14 +91,18 @@ def load_software(source: Source, *overrides: str) -> Software:
 
     Args:
         source: library name, path of a YAML file, or a mapping.
-        overrides: changes such as ``"launch=10 us"``.
+        overrides: changes such as ``"rotary=eager"``.
 
     Raises:
         InputError: as :func:`load`.
     """
-    document = open_source(source, "software")
-    followed = follow("software", document, document.origin)
-    return validate(Software, finish("software", changes.apply(followed, overrides, "software")))
+    return _part(Software, "software", open_source(source, "software"), overrides)
+
+
+def _part(model: type[P], kind: str, document: Document, overrides: Sequence[str]) -> P:
+    """A document of ``kind`` with everything it refers to, changed and validated."""
+    followed = follow(kind, document, document.origin)
+    return validate(model, finish(kind, changes.apply(followed, overrides, kind)))
 
 
 def load_study(source: Source, *overrides: str) -> tuple[Study, list[Scenario]]:

@@ -95,6 +95,7 @@ class _Cells:
         return ScenarioError(f"{where}: {self.text(column)!r} is not {wanted}")
 
     def number(self, column: str) -> float | None:
+        """A number of 0 or more; None where the cell is empty."""
         text = self.text(column)
         if not text:
             return None

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pydantic import ValidationError
 
 from simtrain.errors import InputError, ScenarioError
-from simtrain.layout.parallel import plan_parallel
+from simtrain.layout.parallel import even_split, plan_parallel
 from simtrain.scenario.cluster import Cluster
 from simtrain.scenario.layout import Layout
 from simtrain.scenario.model import Model
@@ -124,7 +124,7 @@ def _scenario(row: Row, cluster: Cluster, model: Model, knobs: dict[str, object]
             "zero": 1 if row.zero is None else row.zero,
             "shard_group": row.shard_group,
             "attention": _attention(row),
-            "layers_per_stage": None if model.layers % stages == 0 else _split(model.layers, stages),
+            "layers_per_stage": None if model.layers % stages == 0 else even_split(model.layers, stages),
             **_state(row),
         }
     )
@@ -155,13 +155,6 @@ def _schedule(row: Row, vpp: int) -> str:
     if "dualpipe" in row.schedule.lower():
         return "dualpipe"
     return "interleaved_1f1b" if vpp > 1 else "1f1b"
-
-
-def _split(layers: int, stages: int) -> tuple[int, ...]:
-    """As even as possible; the spare layers in the middle, where no embedding or head sits."""
-    base, spare = divmod(layers, stages)
-    first = (stages - spare) // 2
-    return tuple(base + (first <= i < first + spare) for i in range(stages))
 
 
 def _attention(row: Row) -> str:

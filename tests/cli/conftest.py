@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 
-from simtrain.cli.main import main
+from tests.typed import Ran, typed
 
 SMALL = """\
 title: four layers on two nodes
@@ -33,19 +29,6 @@ scenarios:
 """
 
 
-class Ran(NamedTuple):
-    """What a command came to."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        """Standard output as one JSON document and nothing else."""
-        return json.loads(self.out)
-
-
 Cli = Callable[..., Ran]
 
 
@@ -63,16 +46,6 @@ def cli(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     """Runs ``simtrain`` with arguments in this process."""
 
     def run(*arguments: str) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["simtrain", *arguments])
-        before = signal.getsignal(signal.SIGPIPE)
-        capsys.readouterr()
-        try:
-            with pytest.raises(SystemExit) as ended:
-                main()
-        finally:
-            signal.signal(signal.SIGPIPE, before)
-        captured = capsys.readouterr()
-        said = [line for line in captured.err.splitlines(keepends=True) if "compiling its fast loops" not in line]
-        return Ran(int(ended.value.code or 0), captured.out, "".join(said))
+        return typed(monkeypatch, capsys, *arguments)
 
     return run

@@ -13,9 +13,9 @@ import pytest
 from simtrain import schedules
 from simtrain.cli.main import main
 from simtrain.step.schedule import evaluate_order
-from tests.cli.conftest import Ran
 from tests.orders import small_order
 from tests.report.pages import figures
+from tests.typed import Ran
 
 Run = Callable[[str], Ran]
 
