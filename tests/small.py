@@ -12,5 +12,6 @@ def small(*overrides: str, model: str = "llama2-7b", cluster: str = "2x-hgx-h100
         "cluster": cluster,
         "workload": {"extends": model, "sequence_length": 1024, "global_batch": 16, "model": {"extends": model}},
         "layout": {"tp": 2, "pp": 2},
+        "software": {"calls_per_operator": 0, "calls_per_step": 0},  # a GPU that never waits for its host
     }
     return st.load(document, f"workload.model.layers={layers}", *overrides)

@@ -18,6 +18,7 @@ from simtrain.cluster.topology import Topology
 from simtrain.costs.collectives import CollectivePrice, price
 from simtrain.costs.collectives.price import algorithms_for
 from simtrain.costs.kernels import KernelModel, KernelTime
+from simtrain.costs.pace import slowest_of
 from simtrain.errors import InputError, UnknownNameError
 from simtrain.layout.placement import AXES, Placement
 from simtrain.model.operators import Collective, Exchange, Kernel, Operator
@@ -80,10 +81,13 @@ class PriceList:
 
     def __init__(self, kernels: KernelModel, topology: Topology, placement: Placement, cluster: Cluster) -> None:
         self.kernels = kernels
+        self.pace = 1.0 + kernels.device.speed_spread * slowest_of(placement.gpu.size)
         self.topology = topology
         self.placement = placement
         self.mode = cluster.collectives.mode
         self.algorithms = {name: _algorithm(name, chosen) for name, chosen in cluster.collectives.algorithms.items()}
+        self.kept = cluster.collectives.kept
+        self.wait_s = cluster.collectives.wait
         self.notify_wait_s = cluster.collectives.notify_wait
         self.contention = cluster.contention
         self.sm_count = kernels.device.sm_count or 0
@@ -124,7 +128,7 @@ class PriceList:
             kernel.recompute,
             layer,
             time.latency_s,
-            time.total_s - time.latency_s,
+            (time.total_s - time.latency_s) * self.pace,
             time.useful_s,
             kernel.flops,
             kernel.bytes,
@@ -221,9 +225,9 @@ class PriceList:
     def _cut(self, priced: Priced, cost: CollectivePrice) -> Priced:
         """The exchange, or the piece of one, with the times of ``cost``."""
         share = priced.bytes / priced.whole_bytes if priced.whole_bytes else 1.0
-        wait_s = self.notify_wait_s if priced.stream == "ep" else 0.0
+        wait_s = self.wait_s + (self.notify_wait_s if priced.stream == "ep" else 0.0) if cost.transfer_s else 0.0
         latency_s = cost.latency_s + wait_s if priced.first else 0.0
-        return replace(priced, cost=cost, latency_s=latency_s, work_s=cost.transfer_s * share)
+        return replace(priced, cost=cost, latency_s=latency_s, work_s=cost.transfer_s * share / self.kept)
 
     def send(self, name: str, source: int, target: int, size_bytes: float) -> Priced:
         """Price the sends from pipeline rank ``source`` to ``target``, all replicas at once."""

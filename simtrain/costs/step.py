@@ -85,6 +85,7 @@ def shard_of(scenario: Scenario, parallel: Parallel) -> Shard:
         ep_overlap_wgrad=layout.ep_overlap_wgrad,
         routing=workload.routing,
         eager=frozenset(key for key in EAGER if getattr(scenario.software, key) == "eager"),
+        copies=scenario.software.copies,
         ep_per_link=_ranks_per_link(scenario, parallel, dispatcher),
     )
 

@@ -46,8 +46,8 @@ def layer_operators(model: Model, layer_index: int, shard: Shard) -> LayerOperat
         shard = _loaded(model.moe, layer_index, shard)
     pieces = _layer_pieces(model, kind, shard)
     if shard.recompute == "full":
-        return _assemble(again(within(WHOLE, pieces), (WHOLE,)))
-    return _assemble(again(pieces, shard.again))
+        return _assemble(again(within(WHOLE, pieces), (WHOLE,)), shard)
+    return _assemble(again(pieces, shard.again), shard)
 
 
 def recompute_places(model: Model) -> frozenset[tuple[str, ...]]:
@@ -76,7 +76,7 @@ def embedding_operators(model: Model, shard: Shard) -> LayerOperators:
     if model.dropout:
         mask = MASK_BYTES * local_tokens(shard) * model.hidden
         pieces.append(memory_bound("embedding_dropout", "elementwise", 2 * one + mask, 2 * one + mask, mask))
-    return _assemble(pieces)
+    return _assemble(pieces, shard)
 
 
 def head_operators(model: Model, shard: Shard) -> LayerOperators:
@@ -90,7 +90,7 @@ def head_operators(model: Model, shard: Shard) -> LayerOperators:
         column_parallel("logits", shard, model.hidden, vocab, plain=True),
         _cross_entropy(tokens(shard), vocab, shard),
     ]
-    return _assemble(pieces)
+    return _assemble(pieces, shard)
 
 
 def _layer_pieces(model: Model, kind: LayerKind, shard: Shard) -> list[Piece]:
@@ -98,6 +98,7 @@ def _layer_pieces(model: Model, kind: LayerKind, shard: Shard) -> list[Piece]:
     return [
         replace(norm("attention_norm", shard, model.hidden, plain=model.norm == "rmsnorm"), parts=("attention_norm",)),
         *attention_pieces(model, shard),
+        *_copies(model, shard),
         residual_add("attention_residual", shard, model.hidden, model.dropout),
         replace(norm("mlp_norm", shard, model.hidden, plain=model.norm == "rmsnorm"), parts=("mlp_norm",)),
         *(moe_pieces(model, moe, shard) if moe else mlp_pieces(model, shard, model.ffn_hidden)),
@@ -131,7 +132,24 @@ def _cross_entropy(rows: int, vocab: int, shard: Shard) -> Piece:
     return Piece((*piece.forward, *scalars), piece.backward)
 
 
-def _assemble(pieces: Sequence[Piece]) -> LayerOperators:
+def _copies(model: Model, shard: Shard) -> list[Piece]:
+    """Tensors of the attention that are copied once more: views made dense, buffers of exchanges."""
+    moved = 2.0 * shard.copies * shard.act_bytes * tokens(shard) * model.hidden / shard.tp
+    return [memory_bound("copies", "elementwise", moved, moved)] if moved else []
+
+
+def _accumulation(pieces: Sequence[Piece], shard: Shard) -> list[Piece]:
+    """Gradients of weights added to those of earlier micro batches by a kernel of their own, last in backward."""
+    weights = [op for piece in pieces for op in piece.backward if isinstance(op, Kernel) and op.part == "W" and op.k]
+    elements = float(sum(op.m * op.n * op.groups for op in weights))
+    if "grad_accumulation" not in shard.eager or not elements:
+        return []
+    moved = (shard.act_bytes + 2 * shard.grad_bytes) * elements
+    return [Piece((), (Kernel("grad_accumulation", "elementwise", 0.0, moved, "W"),))]
+
+
+def _assemble(pieces: Sequence[Piece], shard: Shard) -> LayerOperators:
+    pieces = [*_accumulation(pieces, shard), *pieces]
     return LayerOperators(
         flow(p.forward for p in pieces),
         flow(p.backward for p in reversed(pieces)),

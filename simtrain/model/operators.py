@@ -56,7 +56,7 @@ Collective = Literal[
     "send_recv",
 ]
 Part = Literal["F", "I", "W"]
-EAGER = ("norm", "rotary", "activation", "softmax")
+EAGER = ("norm", "rotary", "activation", "softmax", "grad_accumulation")
 """Operators that software may run as several kernels."""
 NORMS = ("attention_norm", "mlp_norm")
 """What the recomputation module layernorm consists of: each runs again where its own output is needed."""
@@ -80,8 +80,8 @@ class Shard:
         dispatcher: likewise, worked out where it is absent there.
         routing: how evenly tokens spread over experts; expert_load: rows of the busiest rank's experts in a layer,
             relative to an even spread of all rows; traffic_load: rows over the busiest link to experts, likewise.
-        eager: what runs as several kernels, of norm, rotary, activation and softmax, see
-            :class:`simtrain.scenario.software.Software`.
+        eager: what runs as several kernels, of norm, rotary, activation, softmax and grad_accumulation; copies: tensors
+            copied once more each way; see :class:`simtrain.scenario.software.Software`.
         ep_per_link: ranks of an expert parallel group whose rows share the busiest link to experts.
     """
 
@@ -110,6 +110,7 @@ class Shard:
     ep_per_link: int = 1
     etp: int | None = None
     eager: frozenset[str] = frozenset()
+    copies: int = 0
 
     @property
     def expert_tp(self) -> int:

@@ -104,7 +104,8 @@ def gemm(
     read = matmul_input_bytes(shard) if low else shard.act_bytes
     weight, written = float(groups * k * n), shard.act_bytes * rows
     used = (read if low else shard.weight_bytes) * weight
-    accumulated = read * rows * (k + n) + 2 * shard.grad_bytes * weight
+    own = shard.act_bytes if "grad_accumulation" in shard.eager else 2 * shard.grad_bytes
+    accumulated = read * rows * (k + n) + own * weight
     return (
         Kernel(name, kind, flops, read * rows * k + written * n + used, "F", m, n, k, groups, saved_bytes, plain=plain),
         Kernel(f"{name}_dgrad", kind, flops, read * rows * n + written * k + used, "I", m, k, n, groups, plain=plain),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import groupby
 
 from simtrain.costs.prices import Priced, PriceList
@@ -14,7 +15,7 @@ from simtrain.program.program import Bucket, Phase, Stream
 from simtrain.scenario.layout import Layout
 from simtrain.schedules.order import Action, Order, stage_rank
 
-__all__ = ["BlockMaker", "send_streams"]
+__all__ = ["BlockMaker", "HostTimes", "send_streams"]
 
 _PARTS = {Action.F: "F", Action.I: "I", Action.W: "W", Action.B: "IW"}
 """Parts of the operators that an action runs; a full backward runs both of its own."""
@@ -30,15 +31,24 @@ def send_streams(source: int, target: int, ranks: int) -> tuple[Stream, Stream]:
     return Stream.PP_SEND_PREV, Stream.PP_RECV_NEXT
 
 
+@dataclass(frozen=True, slots=True)
+class HostTimes:
+    """Seconds of one host core: before each micro batch, for each operator that it launches, and after each step."""
+
+    micro_batch_s: float = 0.0
+    operator_s: float = 0.0
+    step_s: float = 0.0
+
+
 class BlockMaker:
     """Makes the block of any slot of an order; equal ones are made once."""
 
-    def __init__(self, step: StepPrices, prices: PriceList, order: Order, layout: Layout, host_s: float) -> None:
+    def __init__(self, step: StepPrices, prices: PriceList, order: Order, layout: Layout, host: HostTimes) -> None:
         self.step = step
         self.prices = prices
         self.order = order
         self.layout = layout
-        self.host_s = host_s
+        self.host = host
         self.names: dict[str, int] = {}
         self.flows = FlowTable(prices)
         self._blocks: dict[tuple[object, ...], Block] = {}
@@ -102,14 +112,19 @@ class BlockMaker:
         """
         source = self.step.forward if action is Action.F else self.step.backward
         operators = [op for op in source[half.stage] if op.part in _PARTS[action]] or [_nothing(half.part)]
-        host = self._host(writer, half) if self.hosted(half) else -1
+        host = self._host(writer, half, -1, self.host.micro_batch_s) if self.hosted(half) else -1
         reduces = self.layout.zero >= 2 and action in (Action.B, Action.W)
         turns = {"ep"} if any(op.stream == "ep" for op in operators) else {"tp", "etp", "cp"}
         if action is Action.F:
             yield
-        for layer, group in groupby(operators, key=lambda op: op.layer):
+        for layer, of_layer in groupby(operators, key=lambda op: op.layer):
+            group = list(of_layer)
             extra = [host, *(self._gather(writer, half, layer) if gathers else ()), *_room(half)]
+            first, last = self._launch(writer, half, layer, len(group))
+            extra.append(first)
             for op in group:
+                if op is group[-1]:
+                    extra.append(last)
                 written = writer.follow(half, op, extra)
                 half.exit = written if op.part != "W" or action is Action.W else half.exit
                 extra, host = [], -1
@@ -123,10 +138,23 @@ class BlockMaker:
 
     def hosted(self, half: Half) -> bool:
         """Whether host time comes first: once per micro batch and rank, before the forward of its first chunk."""
-        return self.host_s > 0.0 and half.part == "F" and half.stage < self.order.ranks
+        return self.host.micro_batch_s > 0.0 and half.part == "F" and half.stage < self.order.ranks
 
-    def _host(self, writer: BlockWriter, half: Half) -> int:
-        priced = Priced("host", "host", "F", False, -1, 0.0, self.host_s, 0.0, 0.0, 0.0, None, "host")
+    def _launch(self, writer: BlockWriter, half: Half, layer: int, operators: int) -> tuple[int, int]:
+        """The host launches a layer's operators, ahead of the GPU where it can: the last one starts after that.
+
+        The first one of a block waits for its own launch. Returns the calls that the first and the last wait for.
+        """
+        each_s, first = self.host.operator_s, -1
+        if not each_s:
+            return -1, -1
+        if half.launch < 0:
+            first = half.launch = self._host(writer, half, layer, each_s, "launches")
+            operators -= 1
+        return first, self._host(writer, half, layer, operators * each_s, "launches") if operators else first
+
+    def _host(self, writer: BlockWriter, half: Half, layer: int, seconds: float, name: str = "host") -> int:
+        priced = Priced(name, "host", "F", False, layer, 0.0, seconds, 0.0, 0.0, 0.0, None, "host")
         return writer.add(priced, Phase.HOST, [writer.lane(Stream.HOST)], bucket=Bucket.HOST, half=half)
 
     def _gather(self, writer: BlockWriter, half: Half, layer: int) -> list[int]:

@@ -37,6 +37,7 @@ class Half:
 
     Attributes:
         part: F, I (also a full backward) or W; stage: whose.
+        launch: the first call of the host, where calls take time.
         entry: the operation that waits for the input.
         exit: the operation after which the output is there (the send, where there is one).
         last: the layer operation written last; after the last one of a layer nothing else of it is under way.
@@ -51,6 +52,7 @@ class Half:
 
     part: str
     stage: int
+    launch: int = -1
     entry: int = -1
     exit: int = -1
     last: int = -1

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from simtrain.costs.prices import Priced, PriceList
 from simtrain.costs.step import StepPrices
 from simtrain.layout.parallel import Parallel
-from simtrain.program.actions import BlockMaker
+from simtrain.program.actions import BlockMaker, HostTimes
 from simtrain.program.blocks import Block, BlockWriter, Half
 from simtrain.program.builder import fifos
 from simtrain.program.flows import FlowTable
@@ -50,13 +50,18 @@ class Lowered:
 
 
 def lower(
-    order: Order, step: StepPrices, prices: PriceList, layout: Layout, parallel: Parallel, host_s: float = 0.0
+    order: Order,
+    step: StepPrices,
+    prices: PriceList,
+    layout: Layout,
+    parallel: Parallel,
+    host: HostTimes | None = None,
 ) -> Lowered:
-    """Lower ``order`` with ``step``'s prices to a folded Program.
+    """Lower ``order`` with ``step``'s prices to a folded Program; without ``host`` nothing waits for launches.
 
     An overlapped slot (X) becomes a forward and a backward that take turns on the compute stream.
     """
-    return _Lowering(order, step, prices, layout, parallel, host_s).lowered()
+    return _Lowering(order, step, prices, layout, parallel, host or HostTimes()).lowered()
 
 
 @dataclass(slots=True)
@@ -89,14 +94,14 @@ class _Past:
 
 class _Lowering:
     def __init__(
-        self, order: Order, step: StepPrices, prices: PriceList, layout: Layout, parallel: Parallel, host_s: float
+        self, order: Order, step: StepPrices, prices: PriceList, layout: Layout, parallel: Parallel, host: HostTimes
     ) -> None:
         self.order = order
         self.step = step
         self.prices = prices
         self.layout = layout
         self.parallel = parallel
-        self.maker = BlockMaker(step, prices, order, layout, host_s)
+        self.maker = BlockMaker(step, prices, order, layout, host)
         self.pieces: list[tuple[Block, int, tuple[int, ...]]] = []  # block, first operation, micro batch of each half
         self.size = 0
         self.ops: list[int] = []
@@ -153,6 +158,8 @@ class _Lowering:
                 self._wait(base + half.entry, past.base + done.last)
                 if self.layout.blocking_sends:
                     self._wait(base + half.entry, past.base + done.exit)
+                    if half.launch >= 0 and self.order.ranks > 1:  # the host waits for the send too
+                        self._wait(base + half.launch, past.base + done.exit)
             if past.block and self.maker.hosted(half):
                 self._wait(base, past.base + past.block.halves[-1].last)
 
@@ -164,6 +171,8 @@ class _Lowering:
             if source is not None:
                 output = source[0].last if part == "W" else source[0].exit
                 self._wait(base + half.entry, source[1] + output)
+                if self.layout.blocking_sends and half.launch >= 0 and part != "W":
+                    self._wait(base + half.launch, source[1] + output)
             if part == "I":
                 forward, forward_base = self.at["F", stage, microbatch]
                 self._wait(base + half.entry, forward_base + forward.last)
@@ -239,7 +248,8 @@ class _Lowering:
             waits += [(writer.opening(op), before) for before in last]
         for rank in ranks:
             lanes = [writer.lane(Stream.COMPUTE, rank)]
-            done = writer.add(self.step.optimizer[rank], Phase.OPTIMIZER, lanes, [op], bucket=Bucket.OPTIMIZER)
+            after = [op, *self._between_steps(writer, rank, op)]
+            done = writer.add(self.step.optimizer[rank], Phase.OPTIMIZER, lanes, after, bucket=Bucket.OPTIMIZER)
             for _, gather in () if self._gathers_ahead else self._parameter_gathers(rank):
                 lanes = [writer.lane(Stream.DP_GATHER, rank)]
                 writer.add(gather, Phase.OPTIMIZER, lanes, [done], scope=gather.stream)
@@ -247,6 +257,14 @@ class _Lowering:
         for op, dep in waits:
             if dep >= 0:
                 self._wait(base + op, dep)
+
+    def _between_steps(self, writer: BlockWriter, rank: int, after: int) -> list[int]:
+        """What the host does while the GPU waits: it reads the gradient norm, and then drives the optimizer."""
+        seconds = self.maker.host.step_s
+        if not seconds:
+            return []
+        priced = Priced("between steps", "host", "O", False, -1, 0.0, seconds, 0.0, 0.0, 0.0, None, "host")
+        return [writer.add(priced, Phase.HOST, [writer.lane(Stream.HOST, rank)], [after], bucket=Bucket.HOST)]
 
     def _last_on(self, lane: int) -> int:
         """The last operation placed on a lane, -1 when there is none."""
@@ -291,6 +309,7 @@ class _Lowering:
             flow_weight=sets.weight,
             sms=self._column("sms") / sharing.sm_count,
             sharing=sharing,
+            pace=self.prices.pace,
         )
 
     def _microbatches(self) -> Ints:

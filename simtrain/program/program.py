@@ -116,6 +116,8 @@ class Program:
         flow_weight: (sets,) how fast a set's rate grows while links fill up: max-min fairness is between flows in bytes
             per second, so that this is one over the bytes per second of one copy.
         sharing: how kernels and transfers slow each other on one GPU.
+        pace: work of kernels takes this many times what it does on a GPU of mean speed, since groups wait for their
+            slowest member; ``work_s`` holds it.
     """
 
     ranks: int
@@ -147,6 +149,7 @@ class Program:
     sms: Floats
     grid: Ints
     sharing: Sharing = Sharing()
+    pace: float = 1.0
 
     def __post_init__(self) -> None:
         for label in ("latency_s", "work_s", "lag_s", "sms", "flow_use"):

@@ -131,6 +131,7 @@ def _written(lowered: Lowered, groups: Ints, flows: FlowSets, sets: Ints, loads:
         flow_edge=full.edge,
         flow_use=full.use,
         flow_weight=full.weight,
+        pace=lowered.program.pace,
     )
     return Unfolded(program, source, flows)
 

@@ -54,6 +54,8 @@ class Device(Part):
     power: Watts | None = None
     price: Usd | None = None
     rent: UsdPerHour | None = None
+    speed_spread: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Coefficient of variation of the speed of kernels among GPUs of this type; groups wait for their slowest."""
     kernels: KernelTable | str
     """Kernel efficiencies, or the name of the device whose table is borrowed."""
     source: str
@@ -150,6 +152,8 @@ class Node(Part):
     fill: Seconds = Field("25 us")
     """How slowly pipelines of collectives fill: one that moves bytes for a time t takes sqrt(fill * t) more, t up to
     that of 8 MB per GPU. The default is the middle of the boxes that were measured."""
+    host_call: Seconds = Field("10 us")
+    """One call of Python, dispatcher, autograd and driver on a host core; ``software`` says how many there are."""
     network_software: Seconds = 0.0
     """What the network's software adds to each hop of a collective between nodes, beyond what NCCL counts for
     InfiniBand (libfabric on EFA or Slingshot)."""
@@ -262,6 +266,11 @@ class CollectiveSoftware(Part):
     algorithms: dict[str, str] = {}
     """Algorithm by collective, where it applies, in place of the choice NCCL would make:
     ``{all_reduce: hierarchical}``."""
+    kept: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the bandwidth of a collective timed alone that it keeps in a training step."""
+    wait: Seconds = 0.0
+    """By how much ranks of a group arrive apart at an exchange in a training step, on average: it begins when the last
+    one is there."""
     notify_wait: Seconds = 0.0
     """Time that each dispatch or combine of experts waits for its peers before bytes move: about 2 ms on average in a
     published trace with 64 expert-parallel H800 (notify kernels of 0.75 to 3.8 ms, deepseek-ai/profile-data), where

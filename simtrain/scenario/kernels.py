@@ -9,7 +9,7 @@ from pydantic import Field
 from simtrain.quantities import Seconds
 from simtrain.scenario.part import Part
 
-__all__ = ["AttentionEfficiency", "GemmEfficiency", "KernelEfficiency", "KernelTable"]
+__all__ = ["AttentionEfficiency", "GemmEfficiency", "InTraining", "KernelEfficiency", "KernelTable"]
 
 Share = Annotated[float, Field(gt=0, le=1.5)]
 Unit = Annotated[float, Field(ge=0, le=1)]
@@ -70,6 +70,17 @@ class AttentionEfficiency(KernelEfficiency):
     """Both head sizes run at the larger one, zeros filling the smaller (multi-head latent attention)."""
 
 
+class InTraining(Part):
+    """What kernels keep, in a training step, of the rates that they have when timed alone."""
+
+    matmul: Share = 1.0
+    """Share of the rate of matmuls: under sustained load heat and the power limit hold the clock down."""
+    stream: Share = 1.0
+    """Share of the rate of kernels bound by memory: caches are cold and tensors strided, where a benchmark repeats one
+    kernel on dense tensors."""
+    source: str = ""
+
+
 class KernelTable(Part):
     """Kernel coefficients of a device, by kernel class."""
 
@@ -103,3 +114,5 @@ class KernelTable(Part):
     """Fused attention of other software, by its name and direction: ``fa2_forward``."""
     memory_variants: dict[str, KernelEfficiency] = {}
     """Kernels bound by memory of other software, by name."""
+    in_training: InTraining = InTraining()
+    """Applied to the kernels of a step, not to kernels alone."""

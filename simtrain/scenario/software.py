@@ -48,4 +48,15 @@ class Software(Part):
     """Vocabularies of a table of models are padded to a multiple of this times tp (Megatron-LM: 128)."""
     framework_memory: Bytes = Field("1 GiB", ge=0)
     """CUDA context, communication buffers and allocator slack of a GPU; 1 GiB is an assumption."""
+    grad_accumulation: Fusion = "fused"
+    """Gradients of weights over micro batches. fused: the matmul adds to the sum. eager: it writes a gradient in the
+    precision of activations, and a kernel adds that."""
+    calls_per_operator: int = Field(3, ge=0)
+    """Calls of Python, dispatcher and autograd for each kernel or exchange, of ``host_call`` of the node each; 0 where
+    the host never holds the GPU up (CUDA graphs, C++)."""
+    calls_per_step: int = Field(3000, ge=0)
+    """Calls between the last backward and the next forward: gradient norm, optimizer, learning rate, log, data."""
+    copies: int = Field(0, ge=0)
+    """Tensors of a layer, as large as its input, that are copied once more each way beside what its kernels move:
+    strided views made dense, casts, buffers of exchanges."""
     source: str = ""

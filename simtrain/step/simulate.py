@@ -16,6 +16,7 @@ from simtrain.layout.parallel import Parallel, plan_parallel
 from simtrain.layout.placement import Placement, place
 from simtrain.model.flops import model_flops_per_token, model_flops_utilisation
 from simtrain.model.operators import Shard
+from simtrain.program.actions import HostTimes
 from simtrain.program.lower import Lowered, lower
 from simtrain.program.program import Program
 from simtrain.program.timeline import Timeline
@@ -77,15 +78,24 @@ def plan_step(scenario: Scenario) -> Plan:
     topology = build(cluster)
     placement = place(parallel, layout.rank_order)
     shard = shard_of(scenario, parallel)
-    kernels = KernelModel(node.device, cluster.peaks, layout.precision)
+    kernels = KernelModel(node.device, cluster.peaks, layout.precision, in_training=True)
     price_list = PriceList(kernels, topology, placement, cluster)
     stages = stage_operators(model, shard, parallel)
     costs = slot_costs(price_list, stages, send_bytes(model, shard), parallel)
     order = pipeline_order(scenario, parallel, costs)
     prices = price_step(price_list, model, layout, shard, parallel, order)
-    lowered = lower(order, prices, price_list, layout, parallel, workload.host_time_per_micro_batch)
+    lowered = lower(order, prices, price_list, layout, parallel, _host_times(scenario, node))
     copies = copies_of(scenario, model, parallel, placement, lowered)
     return Plan(scenario, model, node.device, parallel, placement, topology, shard, order, prices, lowered, copies)
+
+
+def _host_times(scenario: Scenario, node: Node) -> HostTimes:
+    software = scenario.software
+    return HostTimes(
+        scenario.workload.host_time_per_micro_batch,
+        software.calls_per_operator * node.host_call,
+        software.calls_per_step * node.host_call,
+    )
 
 
 def simulate_step(scenario: Scenario) -> StepReport:

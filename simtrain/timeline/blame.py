@@ -56,6 +56,7 @@ _EXPOSED = {
 _USEFUL, _INEFFICIENCY, _RECOMPUTE = map(BUCKETS.index, ("useful", "kernel_inefficiency", "recompute"))
 _EXPOSED_PP, _COMM_SMS, _STRAGGLER = map(BUCKETS.index, ("exposed_pp", "comm_sms", "straggler"))
 _WARMUP, _STEADY, _COOLDOWN = map(BUCKETS.index, ("bubble_warmup", "bubble_steady", "bubble_cooldown"))
+_KERNELS = (Bucket.MATMUL, Bucket.NON_MATMUL, Bucket.OPTIMIZER)
 _OF_MATMUL = int(Bucket.MATMUL)
 _FORWARD, _AGAIN = int(Phase.FORWARD), int(Phase.RECOMPUTE)
 _BACKWARD_INPUT, _BACKWARD_WEIGHT = int(Phase.BACKWARD_INPUT), int(Phase.BACKWARD_WEIGHT)
@@ -67,6 +68,7 @@ class Books(NamedTuple):
     Attributes:
         start_s, end_s: as in Timeline.
         own_s: (n,) how long each operation would take alone.
+        late_s: (n,) what of that is due to waiting for the slowest GPU.
         useful_s, phase, bucket, op_ptr, lanes, fifo_ptr, fifo, dep_ptr, dep, lag_s, stage_of_rank: as in Program.
         before: (e,) operations right before each operation on its lanes, in order of lanes; -1 where it is the first.
         bucket_of: where the busy time of each kind of operation (Bucket) is counted; exposed_of: where the exposed
@@ -82,6 +84,7 @@ class Books(NamedTuple):
     start_s: Floats
     end_s: Floats
     own_s: Floats
+    late_s: Floats
     useful_s: Floats
     phase: Ints
     bucket: Ints
@@ -117,6 +120,7 @@ def open_books(timeline: Timeline) -> Books:
         start_s=timeline.start_s,
         end_s=timeline.end_s,
         own_s=program.latency_s + program.work_s,
+        late_s=np.where(np.isin(program.bucket, _KERNELS), program.work_s * (1.0 - 1.0 / program.pace), 0.0),
         useful_s=program.useful_s,
         phase=program.phase,
         bucket=program.bucket,
@@ -211,13 +215,15 @@ def _busy(books: Books, rank: int, op: int) -> None:
     """Time the compute stream is busy, by what it runs."""
     account, own, kind = books.accounts[rank], books.own_s[op], books.bucket[op]
     busy = books.end_s[op] - books.start_s[op]
+    late = books.late_s[op]
+    account[_STRAGGLER] += late
     if books.phase[op] == _AGAIN:
-        account[_RECOMPUTE] += own
+        account[_RECOMPUTE] += own - late
     elif kind == _OF_MATMUL:
         account[_USEFUL] += books.useful_s[op]
-        account[_INEFFICIENCY] += own - books.useful_s[op]
+        account[_INEFFICIENCY] += own - late - books.useful_s[op]
     else:
-        account[books.bucket_of[kind]] += own
+        account[books.bucket_of[kind]] += own - late
     if busy - own > 1e-9 * busy:  # less is rounding of end - start
         account[_COMM_SMS] += busy - own
     books.held_s[op] += books.multiplicity[rank] * busy

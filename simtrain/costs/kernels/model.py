@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from simtrain.costs.kernels.attention import attention
@@ -14,7 +14,7 @@ from simtrain.errors import ScenarioError
 from simtrain.model.operators import Kernel, KernelClass
 from simtrain.quantities import format_quantity
 from simtrain.scenario.cluster import Device
-from simtrain.scenario.kernels import AttentionEfficiency, GemmEfficiency, KernelEfficiency, KernelTable
+from simtrain.scenario.kernels import AttentionEfficiency, GemmEfficiency, InTraining, KernelEfficiency, KernelTable
 from simtrain.scenario.part import Precision
 
 __all__ = ["BELOW_16_BIT", "MATMUL_CLASSES", "KernelModel", "KernelTime", "of_class"]
@@ -75,16 +75,25 @@ class KernelModel:
         device: its ``kernels`` must be a table, not the name of another device.
         peaks: ``dense``, or the figures often quoted instead.
         precision: inputs of gemm and grouped_gemm; attention, and a ``plain`` gemm, run in 16 bit when this is below.
+        in_training: kernels of a training step, see :class:`simtrain.scenario.kernels.InTraining`; otherwise alone.
 
     Raises:
         ScenarioError: the device has no such precision, or its kernel table is not resolved.
     """
 
-    def __init__(self, device: Device, peaks: Literal["dense", "advertised"], precision: Precision) -> None:
+    def __init__(
+        self,
+        device: Device,
+        peaks: Literal["dense", "advertised"],
+        precision: Precision,
+        *,
+        in_training: bool = False,
+    ) -> None:
         if isinstance(device.kernels, str):
             raise ScenarioError(f"{device.title}: kernels is the name {device.kernels!r}; a table is needed here")
         self.device = device
         self.table = device.kernels
+        self.kept = self.table.in_training if in_training else InTraining()
         self.low_precision = precision in BELOW_16_BIT
         self.measured_here = self.table.measured_on is not None and _plain(self.table.measured_on) == _plain(
             device.title
@@ -112,7 +121,7 @@ class KernelModel:
                 f"{self.device.title}: kernels.{kernel.kind}.compute is missing; a matmul class needs it"
             )
         chip = self._chip_of(kernel)
-        work = _work(kernel, efficiency, chip)
+        work = self._slowed(kernel, _work(kernel, efficiency, chip))
         latency_s = efficiency.latency if kernel.flops or kernel.bytes else 0.0
         return KernelTime(
             total_s=latency_s + soft_max(work.compute_s, work.memory_s),
@@ -126,6 +135,10 @@ class KernelModel:
             bandwidth_bytes_per_s=chip.bandwidth_bytes_per_s,
             work=work,
         )
+
+    def _slowed(self, kernel: Kernel, work: Work) -> Work:
+        share = self.kept.matmul if kernel.kind in MATMUL_CLASSES else self.kept.stream
+        return work if share == 1.0 else replace(work, compute_s=work.compute_s / share, memory_s=work.memory_s / share)
 
     def blocks(self, kernel: Kernel) -> int:
         """Thread blocks of a matmul launched as a static grid; 0 for other kernels, whose grids are long."""
