@@ -86,7 +86,6 @@ class PriceList:
         self.placement = placement
         self.mode = cluster.collectives.mode
         self.algorithms = {name: _algorithm(name, chosen) for name, chosen in cluster.collectives.algorithms.items()}
-        self.kept = cluster.collectives.kept
         self.wait_s = cluster.collectives.wait
         self.notify_wait_s = cluster.collectives.notify_wait
         self.contention = cluster.contention
@@ -227,7 +226,7 @@ class PriceList:
         share = priced.bytes / priced.whole_bytes if priced.whole_bytes else 1.0
         wait_s = self.wait_s + (self.notify_wait_s if priced.stream == "ep" else 0.0) if cost.transfer_s else 0.0
         latency_s = cost.latency_s + wait_s if priced.first else 0.0
-        return replace(priced, cost=cost, latency_s=latency_s, work_s=cost.transfer_s * share / self.kept)
+        return replace(priced, cost=cost, latency_s=latency_s, work_s=cost.transfer_s * share)
 
     def send(self, name: str, source: int, target: int, size_bytes: float) -> Priced:
         """Price the sends from pipeline rank ``source`` to ``target``, all replicas at once."""

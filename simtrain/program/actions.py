@@ -33,10 +33,13 @@ def send_streams(source: int, target: int, ranks: int) -> tuple[Stream, Stream]:
 
 @dataclass(frozen=True, slots=True)
 class HostTimes:
-    """Seconds of one host core: before each micro batch, for each operator that it launches, and after each step."""
+    """Seconds of one host core: before each micro batch, for each operator that it launches, before each layer that
+    runs again in backward, and after each step.
+    """
 
     micro_batch_s: float = 0.0
     operator_s: float = 0.0
+    recompute_s: float = 0.0
     step_s: float = 0.0
 
 
@@ -120,6 +123,8 @@ class BlockMaker:
         for layer, of_layer in groupby(operators, key=lambda op: op.layer):
             group = list(of_layer)
             extra = [host, *(self._gather(writer, half, layer) if gathers else ()), *_room(half)]
+            if half.part != "F" and self.host.recompute_s and any(op.recompute for op in group):
+                extra.append(self._stall(writer, half, layer))
             first, last = self._launch(writer, half, layer, len(group))
             extra.append(first)
             for op in group:
@@ -152,6 +157,12 @@ class BlockMaker:
             first = half.launch = self._host(writer, half, layer, each_s, "launches")
             operators -= 1
         return first, self._host(writer, half, layer, operators * each_s, "launches") if operators else first
+
+    def _stall(self, writer: BlockWriter, half: Half, layer: int) -> int:
+        """The host prepares a layer that runs again while the GPU, which has nothing else, waits."""
+        priced = Priced("recompute", "host", "I", False, layer, 0.0, self.host.recompute_s, 0.0, 0.0, 0.0, None, "host")
+        lane = [writer.lane(Stream.HOST)]
+        return writer.add(priced, Phase.HOST, lane, half.ends, bucket=Bucket.HOST, half=half)
 
     def _host(self, writer: BlockWriter, half: Half, layer: int, seconds: float, name: str = "host") -> int:
         priced = Priced(name, "host", "F", False, layer, 0.0, seconds, 0.0, 0.0, 0.0, None, "host")

@@ -266,8 +266,6 @@ class CollectiveSoftware(Part):
     algorithms: dict[str, str] = {}
     """Algorithm by collective, where it applies, in place of the choice NCCL would make:
     ``{all_reduce: hierarchical}``."""
-    kept: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of the bandwidth of a collective timed alone that it keeps in a training step."""
     wait: Seconds = 0.0
     """By how much ranks of a group arrive apart at an exchange in a training step, on average: it begins when the last
     one is there."""

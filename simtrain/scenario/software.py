@@ -56,6 +56,9 @@ class Software(Part):
     the host never holds the GPU up (CUDA graphs, C++)."""
     calls_per_step: int = Field(3000, ge=0)
     """Calls between the last backward and the next forward: gradient norm, optimizer, learning rate, log, data."""
+    calls_per_recompute: int = Field(0, ge=0)
+    """Calls before each layer that runs again in backward, with the GPU idle: random states are saved and restored,
+    saved inputs gathered and freed."""
     copies: int = Field(0, ge=0)
     """Tensors of a layer, as large as its input, that are copied once more each way beside what its kernels move:
     strided views made dense, casts, buffers of exchanges."""

@@ -94,6 +94,7 @@ def _host_times(scenario: Scenario, node: Node) -> HostTimes:
     return HostTimes(
         scenario.workload.host_time_per_micro_batch,
         software.calls_per_operator * node.host_call,
+        software.calls_per_recompute * node.host_call,
         software.calls_per_step * node.host_call,
     )
 
