@@ -89,6 +89,7 @@ def steps_document(report: StepsReport) -> dict[str, Any]:
                 "predicted_step_s": one.step_s,
                 "measured_step_s": one.row.measured.step_s,
                 "error": one.error,
+                "counts": one.counts,
                 "predicted_peak_mem_gb": one.peak_memory_gib,
                 "measured_peak_mem_gb": one.row.measured.peak_memory_gib,
                 "predicted_oom": one.out_of_memory,

@@ -12,7 +12,7 @@ from simtrain.scenario.model import Model
 from simtrain.validation.errors_of import rank_correlation
 from simtrain.validation.rows import Row
 
-__all__ = ["Compared", "Layouts", "independent_errors", "rank_layouts"]
+__all__ = ["Compared", "Layouts", "alike", "independent_errors", "rank_layouts"]
 
 _BESIDE_LAYOUT = ("id", "group", "stack_version", "stack_year", "measured", "model", "global_batch")
 """Fields of a row in which rows may differ and still rest on the same measured parts: names, and how often the parts
@@ -61,15 +61,21 @@ def rank_layouts(rows: Sequence[Compared]) -> tuple[Layouts, ...]:
 
 
 def independent_errors(rows: Sequence[Compared], models: Mapping[str, Model]) -> tuple[float, ...]:
-    """Mean absolute errors, one for each set of rows alike in all but the numbers of layers and of micro batches.
+    """Mean absolute errors, one for each set of :func:`alike` rows."""
+    sets = alike(rows, models)
+    return tuple(float(np.mean([abs(one.predicted_s / one.measured_s - 1) for one in members])) for members in sets)
+
+
+def alike(rows: Sequence[Compared], models: Mapping[str, Model]) -> list[list[Compared]]:
+    """Sets of rows that differ in the numbers of layers and of micro batches alone.
 
     Published tables of step times may have been composed from few measured parts, a layer and an embedding for each
     layout; such rows carry no more information than the parts.
     """
-    sets: dict[Hashable, list[float]] = defaultdict(list)
+    sets: dict[Hashable, list[Compared]] = defaultdict(list)
     for one in rows:
-        sets[_parts(one.row, models.get(one.row.model))].append(abs(one.predicted_s / one.measured_s - 1))
-    return tuple(float(np.mean(errors)) for errors in sets.values())
+        sets[one.row.group, _parts(one.row, models.get(one.row.model))].append(one)
+    return list(sets.values())
 
 
 def _parts(row: Row, model: Model | None) -> Hashable:
