@@ -52,7 +52,7 @@ def usd(value: float | None, style: str = ",.0f", unit: str = " USD", *, within:
 
 def spread(of: Uncertainty | None) -> str:
     """What stands behind a predicted figure: how far comparable steps lay below and above; empty if not known."""
-    return f" ({100 * of.low:+.0f}/{100 * of.high:+.0f} %)" if of else ""
+    return f" ({100 * of.low:+.0f}/{100 * of.high:+.0f}%)" if of else ""
 
 
 def spread_note(of: Uncertainty | None) -> str:

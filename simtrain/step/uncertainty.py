@@ -20,6 +20,7 @@ from simtrain.scenario.scenario import Scenario
 
 __all__ = [
     "ANY",
+    "LEAST_PUBLISHERS",
     "LEAST_ROWS",
     "TABLE",
     "Comparable",
@@ -34,6 +35,8 @@ TABLE = Path(__file__).with_name("uncertainty.csv")
 ANY = "any"
 LEAST_ROWS = 5
 """Rows below which a class says too little, so that the next coarser one is taken."""
+LEAST_PUBLISHERS = 2
+"""Likewise: rows of one publisher do not show how publishers differ."""
 _SMALL_JOB = 64
 _WIDE = ("bf16", "fp16", "tf32", "fp32")
 
@@ -55,10 +58,13 @@ class Comparable:
     model: str
 
     def coarser(self) -> Iterator[Comparable]:
-        """This class, then ever wider ones: without the scale, the architecture, both, the precision too, all steps."""
-        dropped = ((), ("scale",), ("architecture",), ("architecture", "scale"), ("architecture", "scale", "precision"))
-        for names in (*dropped, ("architecture", "scale", "precision", "model")):
-            yield Comparable(**(asdict(self) | dict.fromkeys(names, ANY)))
+        """This class, then ever wider ones: architecture, precision, scale and kind of model fall away in this order.
+
+        The scale stays longer than the architecture: steps of one node say little of those of a cluster.
+        """
+        parts = astuple(self)
+        for dropped in range(len(parts) + 1):
+            yield Comparable(*[ANY] * dropped, *parts[dropped:])
 
     def words(self) -> str:
         """What its steps have in common."""
@@ -132,7 +138,7 @@ def uncertainty(scenario: Scenario) -> Uncertainty | None:
     table = _shipped()
     for of in comparable(scenario).coarser():
         spread = table.get(of)
-        if spread is not None and spread.rows >= LEAST_ROWS:
+        if spread is not None and spread.rows >= LEAST_ROWS and spread.publishers >= LEAST_PUBLISHERS:
             low, high = 1 / spread.factor - 1, spread.factor - 1
             return Uncertainty(low, high, spread.bias, spread.rows, spread.publishers, of)
     return None

@@ -9,15 +9,15 @@ import pytest
 import simtrain as st
 from simtrain.report import tables
 from simtrain.step import uncertainty as module
-from simtrain.step.uncertainty import ANY, LEAST_ROWS, Comparable, Spread, comparable, uncertainty
+from simtrain.step.uncertainty import ANY, LEAST_PUBLISHERS, LEAST_ROWS, Comparable, Spread, comparable, uncertainty
 from tests.report import samples
 
 H100 = "llama2-70b-on-2048-h100"
 OF = Comparable("Hopper GH100", "16 bit", "more", "dense")
 
 
-def spread(rows: int = LEAST_ROWS, factor: float = 1.25) -> Spread:
-    return Spread(rows, 2, -0.1, 0.2, factor)
+def spread(rows: int = LEAST_ROWS, publishers: int = LEAST_PUBLISHERS, factor: float = 1.25) -> Spread:
+    return Spread(rows, publishers, -0.1, 0.2, factor)
 
 
 def test_classes_get_coarser_until_all_steps_are_one() -> None:
@@ -43,18 +43,21 @@ def test_a_scenario_belongs_to_a_class(scenario: str, overrides: tuple[str, ...]
 
 
 def test_the_finest_class_with_enough_rows_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    wider = Comparable(OF.architecture, OF.precision, ANY, OF.model)
-    table = {OF: spread(LEAST_ROWS - 1, 1.1), wider: spread(factor=1.25), Comparable(*[ANY] * 4): spread(factor=2.0)}
+    wider = Comparable(ANY, OF.precision, OF.scale, OF.model)
+    few = spread(LEAST_ROWS - 1, factor=1.1)
+    table = {OF: few, wider: spread(factor=1.25), Comparable(*[ANY] * 4): spread(factor=2.0)}
     monkeypatch.setattr(module, "_shipped", lambda: table)
     found = uncertainty(st.load(H100))
     assert found is not None
     assert found.of == wider
     assert (1 + found.low, 1 + found.high) == pytest.approx((0.8, 1.25))
+    table[OF] = spread(publishers=LEAST_PUBLISHERS - 1)
+    assert uncertainty(st.load(H100)) == found
     table[OF] = spread(factor=1.1)
     finer = uncertainty(st.load(H100))
     assert finer is not None
     assert finer.of == OF
-    other = uncertainty(st.load("llama2-70b-on-2048-rtx4090"))
+    other = uncertainty(st.load("deepseek-v3-on-2048-h800"))
     assert other is not None
     assert other.of.words() == "all steps"
     table.clear()
@@ -72,7 +75,7 @@ def test_every_figure_that_follows_from_the_step_time_carries_it() -> None:
     step = samples.step()
     plain = dict(tables.step_rows(step))
     marked = dict(tables.step_rows(replace(step, uncertainty=within)))
-    follows = {name for name in plain if marked[name] == plain[name] + " (-20/+25 %)"}
+    follows = {name for name in plain if marked[name] == plain[name] + " (-20/+25%)"}
     apart = {"bubble", "peak memory", "purchase"}
     assert follows == plain.keys() - apart
     assert all(marked[name] == plain[name] for name in apart)
