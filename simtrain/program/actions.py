@@ -56,18 +56,21 @@ class BlockMaker:
         self.flows = FlowTable(prices)
         self._blocks: dict[tuple[object, ...], Block] = {}
 
-    def block(self, slot: list[int], in_flight: Counter[int]) -> Block:
+    def block(self, slot: list[int], in_flight: Counter[int], *, ends_run: bool = True) -> Block:
         """The block of a slot (a row of :attr:`Order.actions`).
 
         ``in_flight`` counts the micro batches of each stage between forward and backward on the rank so far; the
-        slot's own are added and taken away.
+        slot's own are added and taken away.  ``ends_run``: the rank's next weight gradients are of another stage.
         """
         kind, stage, microbatch = Action(slot[0]), slot[1], slot[2]
         flows = [(kind, stage, microbatch)]
         if kind is Action.X:
             flows = [(Action.F, stage, microbatch), (Action.B, slot[3], slot[4])]
         key = tuple(
-            (action, s, self._rank(s, mb), self._target(action, s, mb), self._gathers(action, s, in_flight))
+            (
+                *(action, s, self._rank(s, mb), self._target(action, s, mb), self._gathers(action, s, in_flight)),
+                self._reduces(action, ends_run),
+            )
             for action, s, mb in flows
         )
         found = self._blocks.get(key)
@@ -94,19 +97,26 @@ class BlockMaker:
             return action is not Action.W
         return action is Action.F and in_flight[stage] == 1
 
-    def _make(self, flows: tuple[tuple[Action, int, int, int, bool], ...]) -> Block:
+    def _reduces(self, action: Action, ends_run: bool) -> bool:
+        """Whether gradients are reduced right away, since only a shard of them is kept."""
+        whole_run = self.layout.accumulate_runs and not ends_run
+        return self.layout.zero >= 2 and action in (Action.B, Action.W) and not whole_run
+
+    def _make(self, flows: tuple[tuple[Action, int, int, int, bool, bool], ...]) -> Block:
         """Two flows of one block take turns, so that one computes while the other communicates."""
         halves = tuple(Half(_PARTS[action][0], stage) for action, stage, *_ in flows)
         writer = BlockWriter(flows[0][2], self.names, self.flows, halves)
         turns = [
-            self._write(writer, half, action, target, gathers)
-            for half, (action, _, _, target, gathers) in zip(halves, flows, strict=True)
+            self._write(writer, half, action, target, gathers=gathers, reduces=reduces)
+            for half, (action, _, _, target, gathers, reduces) in zip(halves, flows, strict=True)
         ]
         while turns:
             turns = [turn for turn in turns if next(turn, "over") != "over"]
         return writer.block()
 
-    def _write(self, writer: BlockWriter, half: Half, action: Action, target: int, gathers: bool) -> Iterator[None]:
+    def _write(
+        self, writer: BlockWriter, half: Half, action: Action, target: int, *, gathers: bool, reduces: bool
+    ) -> Iterator[None]:
         """Write one flow; yields where the other flow of the block has its turn.
 
         That is after each exchange, and with experts on other ranks after each dispatch and combine.  The backward
@@ -116,7 +126,6 @@ class BlockMaker:
         source = self.step.forward if action is Action.F else self.step.backward
         operators = [op for op in source[half.stage] if op.part in _PARTS[action]] or [_nothing(half.part)]
         host = self._host(writer, half, -1, self.host.micro_batch_s) if self.hosted(half) else -1
-        reduces = self.layout.zero >= 2 and action in (Action.B, Action.W)
         turns = {"ep"} if any(op.stream == "ep" for op in operators) else {"tp", "etp", "cp"}
         if action is Action.F:
             yield
@@ -135,7 +144,7 @@ class BlockMaker:
                 extra, host = [], -1
                 if op.stream in turns:
                     yield
-            if reduces:  # only a shard of the gradients is kept
+            if reduces:
                 writer.reduce(self.step.reduce[half.stage].get(layer, ()), [half.layer_end[layer]], half)
         half.exit = half.last if half.exit < 0 else half.exit
         if target >= 0:

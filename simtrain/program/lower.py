@@ -7,7 +7,7 @@ groups run the same operations at the same times.  :func:`simtrain.program.unfol
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -129,8 +129,9 @@ class _Lowering:
 
     def _place_rank(self, rank: int) -> None:
         past = _Past()
-        for slot in self.order.actions[rank].tolist():
-            block = self.maker.block(slot, past.in_flight)
+        slots = self.order.actions[rank].tolist()
+        for slot, ends_run in zip(slots, _ends_of_runs(slots), strict=True):
+            block = self.maker.block(slot, past.in_flight, ends_run=ends_run)
             microbatches = (slot[2], slot[4])[: len(block.halves)]
             base = self._place(block, microbatches)
             for half, microbatch in zip(block.halves, microbatches, strict=True):
@@ -324,3 +325,13 @@ class _Lowering:
         order = np.argsort(op, kind="stable")
         counts = np.bincount(op, minlength=self.size)
         return np.concatenate([[0], np.cumsum(counts)]).astype(np.int32), dep[order].astype(np.int32)
+
+
+def _ends_of_runs(slots: Sequence[Sequence[int]]) -> list[bool]:
+    """Of each slot of a rank, whether the next weight gradients after it are of another stage than its own."""
+    found, coming = [], -1
+    for kind, stage, _, other, *_ in reversed(slots):
+        own = {Action.B: stage, Action.W: stage, Action.X: other}.get(Action(kind))
+        found.append(own != coming)
+        coming = coming if own is None else own
+    return found[::-1]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from simtrain.quantities import format_quantity
-from simtrain.report.table_style import bar, table, usd
+from simtrain.report.table_style import bar, spread, table, usd
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -61,17 +61,18 @@ _DAY_S = 86400.0
 def run_rows(run: RunReport) -> list[tuple[str, str, str]]:
     """What a run comes to, as (quantity, with failures, without) in words."""
     step, rate = run.step, run.job.rate_per_s
+    within = spread(step.uncertainty)
     days = [f"{d:,.1f}" if d else "not by the horizon" for d in run.days_quantiles(0.05, 0.5, 0.95)]
     return [
         ("goodput", _goodput(run), "100%"),
-        ("effective MFU", f"{run.effective_mfu:.1%}", f"{step.mfu:.1%}"),
-        ("days", f"{run.days:,.1f}", f"{step.job.days:,.1f}"),
+        ("effective MFU", f"{run.effective_mfu:.1%}{within}", f"{step.mfu:.1%}{within}"),
+        ("days", f"{run.days:,.1f}{within}", f"{step.job.days:,.1f}{within}"),
         ("5, 50, 95 % of runs done after days", " / ".join(days), ""),
-        ("cost of the run", usd(run.cost_usd), usd(step.job.cost_usd)),
+        ("cost of the run", usd(run.cost_usd, within=within), usd(step.job.cost_usd, within=within)),
         (
             "USD per million useful tokens",
-            usd(run.usd_per_million_tokens, ".4g", ""),
-            usd(step.job.usd_per_million_tokens, ".4g", ""),
+            usd(run.usd_per_million_tokens, ".4g", "", within=within),
+            usd(step.job.usd_per_million_tokens, ".4g", "", within=within),
         ),
         ("failures a day", f"{_failures_a_day(run):,.2f}", "0"),
         ("failures in the run", f"{_failures_a_day(run) * run.days:,.0f}", "0"),

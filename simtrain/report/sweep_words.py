@@ -17,9 +17,12 @@ __all__ = ["Measure", "failures", "measure", "sweep_rows", "sweep_table", "value
 
 _SHARES = {
     *("mfu", "mfu_causal", "hfu", "bubble_fraction", "goodput", "effective_mfu", "availability", "standard_error"),
+    *("low", "high", "bias"),
 }
 _NAMES = {
     "step.time_s": "step time",
+    "step.uncertainty.low": "uncertainty down",
+    "step.uncertainty.high": "uncertainty up",
     "step.mfu": "MFU",
     "step.mfu_causal": "MFU, causal attention",
     "step.hfu": "HFU",
@@ -36,7 +39,16 @@ _NAMES = {
     "run.usd_per_million_tokens": "USD per M useful tokens",
 }
 _SHOWN = (
-    *("step.time_s", "step.mfu", "step.bubble_fraction", "memory.peak_bytes", "memory.fits", "job.days"),
+    *(
+        "step.time_s",
+        "step.uncertainty.low",
+        "step.uncertainty.high",
+        "step.mfu",
+        "step.bubble_fraction",
+        "memory.peak_bytes",
+        "memory.fits",
+        "job.days",
+    ),
     *("job.usd_per_million_tokens", "run.goodput", "run.effective_mfu", "run.days", "run.usd_per_million_tokens"),
 )
 _FAILING = {"job.days": "run.days", "job.usd_per_million_tokens": "run.usd_per_million_tokens"}

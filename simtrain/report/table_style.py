@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["bar", "table", "usd"]
+    from simtrain.step.uncertainty import Uncertainty
+
+__all__ = ["bar", "spread", "spread_note", "table", "usd"]
 
 _BAR_CELLS = 30
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -43,6 +45,21 @@ def bar(share: float) -> str:
     return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).rstrip()
 
 
-def usd(value: float | None, style: str = ",.0f", unit: str = " USD") -> str:
-    """An amount, or that it is not known."""
-    return "not known" if value is None else f"{value:{style}}{unit}"
+def usd(value: float | None, style: str = ",.0f", unit: str = " USD", *, within: str = "") -> str:
+    """An amount with its uncertainty in words, or that it is not known."""
+    return "not known" if value is None else f"{value:{style}}{unit}{within}"
+
+
+def spread(of: Uncertainty | None) -> str:
+    """What stands behind a predicted figure: how far comparable steps lay below and above; empty if not known."""
+    return f" ({100 * of.low:+.0f}/{100 * of.high:+.0f}%)" if of else ""
+
+
+def spread_note(of: Uncertainty | None) -> str:
+    """What the figures of :func:`spread` rest on."""
+    if of is None:
+        return ""
+    return (
+        f"In brackets: 80 % of {of.rows} published steps ({of.of.words()}; {of.publishers} "
+        f"{'publisher' if of.publishers == 1 else 'publishers'}) came out within this of their prediction."
+    )

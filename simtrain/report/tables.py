@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from simtrain.quantities import format_quantity
 from simtrain.report.palette import BUCKETS
 from simtrain.report.stacked import scenario_names
-from simtrain.report.table_style import bar, table, usd
+from simtrain.report.table_style import bar, spread, spread_note, table, usd
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -43,28 +43,29 @@ def step_rows(step: StepReport) -> list[tuple[str, str]]:
     job, memory = step.job, step.memory
     worst = max(memory.peak_bytes)
     fits = "fits" if memory.fits else "DOES NOT FIT"
+    within = spread(step.uncertainty)
     return [
-        ("step time", format_quantity(step.time_s, "time")),
-        ("tokens/s", f"{step.tokens_per_s:,.0f}"),
-        ("tokens/s per GPU", f"{step.tokens_per_s_per_gpu:,.1f}"),
-        ("model TFLOPS per GPU", f"{step.model_tflops_per_gpu:,.1f}"),
-        ("MFU", f"{step.mfu:.1%}"),
-        ("MFU, causal attention", f"{step.mfu_causal:.1%}"),
-        ("HFU", f"{step.hfu:.1%}"),
+        ("step time", format_quantity(step.time_s, "time") + within),
+        ("tokens/s", f"{step.tokens_per_s:,.0f}{within}"),
+        ("tokens/s per GPU", f"{step.tokens_per_s_per_gpu:,.1f}{within}"),
+        ("model TFLOPS per GPU", f"{step.model_tflops_per_gpu:,.1f}{within}"),
+        ("MFU", f"{step.mfu:.1%}{within}"),
+        ("MFU, causal attention", f"{step.mfu_causal:.1%}{within}"),
+        ("HFU", f"{step.hfu:.1%}{within}"),
         ("bubble", f"{step.bubble_fraction:.1%}"),
         ("peak memory", f"{_bytes(worst)} of {_bytes(memory.capacity_bytes)} ({fits})"),
-        ("days", f"{job.days:,.1f}"),
-        ("GPU hours", f"{job.gpu_hours:,.0f}"),
+        ("days", f"{job.days:,.1f}{within}"),
+        ("GPU hours", f"{job.gpu_hours:,.0f}{within}"),
         ("purchase", usd(job.purchase_usd)),
-        ("cost of the run", usd(job.cost_usd)),
-        ("of which power", usd(job.power_usd)),
-        ("USD per million tokens", usd(job.usd_per_million_tokens, ".4g", "")),
+        ("cost of the run", usd(job.cost_usd, within=within)),
+        ("of which power", usd(job.power_usd, within=within)),
+        ("USD per million tokens", usd(job.usd_per_million_tokens, ".4g", "", within=within)),
     ]
 
 
 def step_table(step: StepReport) -> Table:
     """One step as a two-column table."""
-    return table(("", *scenario_names([step.scenario])), step_rows(step))
+    return table(("", *scenario_names([step.scenario])), step_rows(step), notes=spread_note(step.uncertainty))
 
 
 def waterfall_table(step: StepReport) -> Table:
@@ -156,7 +157,8 @@ def compare_rows(steps: Sequence[StepReport], gaps: Sequence[Difference] = ()) -
 
 def compare_table(steps: Sequence[StepReport], gaps: Sequence[Difference] = ()) -> Table:
     """Several steps side by side; ``gaps`` are the differences to the first."""
-    return table(("", *(step.scenario.name for step in steps)), compare_rows(steps, gaps))
+    notes = dict.fromkeys(spread_note(step.uncertainty) for step in steps)
+    return table(("", *(step.scenario.name for step in steps)), compare_rows(steps, gaps), notes="\n".join(notes))
 
 
 def difference_rows(gaps: Sequence[Difference]) -> list[tuple[str, ...]]:

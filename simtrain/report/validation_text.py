@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from simtrain.report.table_style import table
@@ -18,10 +19,15 @@ __all__ = ["error_table", "skipped_table", "step_errors_table", "steps_document"
 
 def step_errors_table(report: StepsReport) -> Table:
     """One row a group: errors of step times beside the floor, memory, fit."""
-    header = ("group", "rows", "scored", *_HEADER[:1], "floor", *_HEADER[1:], "memory", "fits right")
+    header = (
+        *("group", "rows", "scored", *_HEADER[:1], "once", "floor"),
+        *(*_HEADER[1:], "layouts", "memory", "fits right"),
+    )
     notes = (
-        "predicted / measured - 1 of step times; floor: the best of one constant a GPU and precision, fitted on these "
-        "very rows; memory: mean error of the peak"
+        "predicted / measured - 1 of step times; once: the mean with rows alike in all but the numbers of layers and "
+        "micro batches counted once; floor: the best of one constant a GPU and precision, fitted on these very rows; "
+        "layouts: the lowest rank correlation among the layouts of one model, sequence length, device and number of "
+        "GPUs; memory: mean error of the peak"
     )
     return table(header, [_step_row(name, group) for name, group in report.groups.items()], notes=notes)
 
@@ -33,7 +39,8 @@ def _step_row(name: str, group: GroupFigures) -> list[str]:
     mean, *others = _errors(group.steps)
     fits = f"{group.fits_right} of {group.fits}" if group.fits else ""
     counts = [str(group.steps.rows), str(group.steps.measured)]
-    return [name, *counts, mean, _share(group.floor), *others, _share(group.memory.mean_abs), fits]
+    means = [mean, _share(group.mean_abs_combinations), _share(group.floor)]
+    return [name, *counts, *means, *others, _rank(group.lowest_rank), _share(group.memory.mean_abs), fits]
 
 
 def error_table(groups: Mapping[str, ErrorFigures]) -> Table:
@@ -57,8 +64,11 @@ def skipped_table(rows: Any) -> Table | None:
 def _errors(figures: ErrorFigures) -> list[str]:
     """The cells under :data:`_HEADER`."""
     shares = [_share(getattr(figures, key)) for key in ("mean_abs", "median_abs", "p90_abs", "worst_abs")]
-    rank = "" if figures.spearman is None else f"{figures.spearman:.3f}"
-    return [*shares, _share(figures.bias, sign=True), rank]
+    return [*shares, _share(figures.bias, sign=True), _rank(figures.spearman)]
+
+
+def _rank(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def _share(value: float | None, *, sign: bool = False) -> str:
@@ -79,6 +89,7 @@ def steps_document(report: StepsReport) -> dict[str, Any]:
                 "predicted_step_s": one.step_s,
                 "measured_step_s": one.row.measured.step_s,
                 "error": one.error,
+                "counts": one.counts,
                 "predicted_peak_mem_gb": one.peak_memory_gib,
                 "measured_peak_mem_gb": one.row.measured.peak_memory_gib,
                 "predicted_oom": one.out_of_memory,
@@ -95,6 +106,9 @@ def steps_document(report: StepsReport) -> dict[str, Any]:
 def _group(group: GroupFigures) -> dict[str, Any]:
     return {
         **_figures(group.steps),
+        "mean_abs_combinations": group.mean_abs_combinations,
+        "combinations": len(group.independent),
+        "spearman_within": {"lowest": group.lowest_rank, "combinations": [asdict(job) for job in group.layouts]},
         "floor": group.floor,
         "memory": _figures(group.memory),
         "fits": group.fits,

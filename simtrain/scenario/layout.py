@@ -111,3 +111,8 @@ class Layout(Part):
     these groups (PyTorch's HSDP); absent: all of dp * cp."""
     blocking_sends: bool | None = None
     """Pipeline sends hold the compute stream until they are done; absent: as the software does."""
+    accumulate_runs: bool = False
+    """ZeRO 2 and 3: gradients of micro batches whose backwards through a stage follow one another are summed, and
+    reduced after the last of them, instead of after each (PyTorch FSDP).  Llama 3 sums gradients in fp32 over several
+    micro batches before it reduce-scatters them (arXiv 2407.21783, section 3.3.2); that a run through one stage is what
+    it sums over is from memory."""

@@ -133,16 +133,19 @@ def _curve(
 def _buffers(model: Model, layout: Layout, parallel: Parallel, stages: Sequence[int]) -> float:
     """Whole gradients and weights that ZeRO 2 and 3 hold for a while, in bytes.
 
-    Gradients of the bucket in backward and of the one being reduced; with ZeRO 3 also the gathered weights of the
-    layer that computes and of those gathered ahead, or of all layers where forward keeps them.  Embedding and head
-    are layers too; after the last layer or bucket comes the first of the next micro batch.
+    Gradients of the bucket in backward and of the one being reduced, or of the stages likewise where gradients are
+    summed over a run of micro batches; with ZeRO 3 also the gathered weights of the layer that computes and of those
+    gathered ahead, or of all layers where forward keeps them.  Embedding and head are layers too; after the last layer
+    or bucket comes the first of the next micro batch.
     """
     if layout.zero < 2:
         return 0.0
-    gradients = weights = 0.0
-    for stage in stages:
-        found = buckets(model, layout, parallel, stage)
-        gradients = max(gradients, sum(_most([count for _, count in own], 2) for own in found.values()))
+    weights = 0.0
+    of = [[[count for _, count in own] for own in buckets(model, layout, parallel, s).values()] for s in stages]
+    if layout.accumulate_runs:
+        gradients = _most([sum(map(sum, axes)) for axes in of], min(2, len(of)))
+    else:
+        gradients = max(sum(_most(own, 2) for own in axes) for axes in of)
     if layout.zero == 3:
         layers = [[_parameters(model, parallel, s, i) for i in stage_layers(parallel, s)] for s in stages]
         ahead = [_most(own, (layout.prefetch or 0) + 1) for own in layers]

@@ -13,6 +13,7 @@ from simtrain.cluster.topology import Topology
 from simtrain.program.timeline import Timeline
 from simtrain.scenario.scenario import Scenario
 from simtrain.step.network import NetworkReport
+from simtrain.step.uncertainty import Uncertainty
 
 __all__ = ["Contribution", "Coverage", "JobReport", "MemoryReport", "StepReport"]
 
@@ -103,7 +104,8 @@ class StepReport:
 
     ``network`` says what the links carried; it works that out when it is asked.  ``uneven``: groups of a pipeline rank
     load links differently, and the most loaded one stands for all, since there are too many GPUs to simulate each.
-    ``unused_algorithms``: what the scenario asks for and no collective of the step can use.
+    ``unused_algorithms``: what the scenario asks for and no collective of the step can use.  ``uncertainty``: of the
+    step time and what follows from it; None where no published step is like it.
     """
 
     scenario: Scenario
@@ -126,6 +128,7 @@ class StepReport:
     network: NetworkReport = field(repr=False)
     uneven: bool = False
     unused_algorithms: tuple[str, ...] = ()
+    uncertainty: Uncertainty | None = None
 
     def document(self) -> dict[str, Any]:
         """The JSON document of ``simtrain run``."""
@@ -142,6 +145,7 @@ class StepReport:
                 "hfu": self.hfu,
                 "bubble_fraction": self.bubble_fraction,
                 "waterfall": dict(self.waterfall),
+                "uncertainty": self.uncertainty.document() if self.uncertainty else None,
             },
             "memory": self.memory.document(),
             "job": asdict(self.job) | {"unknown": list(self.job.unknown)},

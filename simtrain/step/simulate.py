@@ -32,6 +32,7 @@ from simtrain.step.money import job_report
 from simtrain.step.network import NetworkReport
 from simtrain.step.order import pipeline_order
 from simtrain.step.report import MemoryReport, StepReport
+from simtrain.step.uncertainty import uncertainty
 from simtrain.timeline.ledger import account
 
 __all__ = ["Plan", "plan_step", "report_step", "simulate_memory", "simulate_step"]
@@ -143,6 +144,7 @@ def report_step(plan: Plan, timeline: Timeline) -> StepReport:
         network=_network(plan, timeline),
         uneven=stands_for_uneven(plan.scenario, plan.lowered, plan.copies),
         unused_algorithms=plan.prices.unused_algorithms,
+        uncertainty=uncertainty(plan.scenario),
     )
 
 

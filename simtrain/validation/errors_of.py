@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ErrorFigures", "error_figures"]
+__all__ = ["ErrorFigures", "error_figures", "rank_correlation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +48,12 @@ def error_figures(rows: int, predicted: int, pairs: Sequence[tuple[float, float]
         float(np.quantile(size, 0.9)),
         float(size.max()),
         float(error.mean()),
-        _rank_correlation(guess, truth),
+        rank_correlation(guess, truth),
     )
 
 
-def _rank_correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float | None:
-    """Spearman's coefficient: the correlation of ranks, equal values sharing their mean rank."""
+def rank_correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float | None:
+    """Spearman's coefficient: the correlation of ranks, equal values sharing their mean rank; None below three."""
     if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return None
     return float(np.corrcoef(_ranks(first), _ranks(second))[0, 1])

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields, replace
 from importlib.resources import files
@@ -23,6 +23,7 @@ from simtrain.validation.errors_of import ErrorFigures, error_figures
 from simtrain.validation.floor import Baseline, floor
 from simtrain.validation.rows import Row, read_rows
 from simtrain.validation.scenarios import candidates
+from simtrain.validation.within import Compared, Layouts, independent_errors, rank_layouts
 
 __all__ = ["GroupFigures", "Predicted", "StepsReport", "measured_models", "measured_steps", "predict_steps"]
 
@@ -69,6 +70,8 @@ class GroupFigures:
         steps: errors of step times by the counting rules of :func:`predict_steps`.
         floor: mean absolute error of the best baseline of one constant a GPU and precision, fitted on these rows.
         memory: errors of peak memory. fits_right, fits: rows whose fit or want of memory came out right, of all.
+        layouts: rank correlations among the layouts of one job.
+        independent: mean absolute errors, one for each set of rows that may rest on the same measured parts.
     """
 
     steps: ErrorFigures
@@ -76,6 +79,18 @@ class GroupFigures:
     memory: ErrorFigures
     fits_right: int
     fits: int
+    layouts: tuple[Layouts, ...]
+    independent: tuple[float, ...]
+
+    @property
+    def lowest_rank(self) -> float | None:
+        """The lowest rank correlation among the layouts of one job, None where no job has three."""
+        return min((job.spearman for job in self.layouts), default=None)
+
+    @property
+    def mean_abs_combinations(self) -> float | None:
+        """Mean absolute error, rows that may rest on the same measured parts counted once."""
+        return sum(self.independent) / len(self.independent) if self.independent else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +139,7 @@ def predict_steps(
     grouped: dict[str, list[Predicted]] = defaultdict(list)
     for one in scored:
         grouped[one.row.group].append(one)
-    return StepsReport(scored, {name: _figures(of) for name, of in sorted(grouped.items())})
+    return StepsReport(scored, {name: _figures(of, shapes) for name, of in sorted(grouped.items())})
 
 
 def _cores() -> int:
@@ -233,35 +248,43 @@ def _version(row: Row) -> tuple[int, ...]:
     return tuple(int(part) for part in row.stack_version.split(".") if part.isdigit())
 
 
-def _figures(group: Sequence[Predicted]) -> GroupFigures:
+def _figures(group: Sequence[Predicted], models: Mapping[str, Model]) -> GroupFigures:
     counted = [one for one in group if one.counts]
-    done = [one for one in counted if one.status == "predicted"]
-    pairs = [(one.step_s or 0.0, one.row.measured.step_s or 0.0) for one in done]
-    missing = max(0, len(counted) - len(done) - int(_SKIPPED_FREELY * len(counted)))
-    pairs += [(2.0 * (one.row.measured.step_s or 0.0), one.row.measured.step_s or 0.0) for one in _skipped(counted)][
-        :missing
-    ]
+    done = [_compared(one) for one in counted if one.status == "predicted"]
+    compared = done + _missed(counted)
     memory = [
         (one.peak_memory_gib, one.row.measured.peak_memory_gib)
         for one in group
         if one.row.complete and one.peak_memory_gib is not None and one.row.measured.peak_memory_gib is not None
     ]
     fits = [one for one in group if one.row.complete and one.out_of_memory is not None and _known_fit(one.row)]
-    baselines = [
-        Baseline(f"{one.row.hardware.device} {one.row.precision}", one.flops, one.row.measured.step_s or 0.0)
-        for one in done
-    ]
+    pairs = [(one.predicted_s, one.measured_s) for one in compared]
     return GroupFigures(
         steps=error_figures(len(group), sum(one.status == "predicted" for one in group), pairs),
-        floor=floor(baselines),
+        floor=floor([_baseline(one) for one in counted if one.status == "predicted"]),
         memory=error_figures(len(group), len(memory), memory),
         fits_right=sum(one.out_of_memory == one.row.measured.out_of_memory for one in fits),
         fits=len(fits),
+        layouts=rank_layouts(done),
+        independent=independent_errors(compared, models),
     )
 
 
-def _skipped(rows: Iterable[Predicted]) -> list[Predicted]:
-    return [one for one in rows if one.status == "skipped"]
+def _compared(one: Predicted) -> Compared:
+    return Compared(one.row, one.step_s or 0.0, one.row.measured.step_s or 0.0)
+
+
+def _missed(counted: Sequence[Predicted]) -> list[Compared]:
+    """Skipped rows beyond those skipped freely, as predictions of twice the measured time."""
+    skipped = [one for one in counted if one.status == "skipped"]
+    missing = max(0, len(skipped) - int(_SKIPPED_FREELY * len(counted)))
+    times = [(one.row, one.row.measured.step_s or 0.0) for one in skipped[:missing]]
+    return [Compared(row, 2.0 * step_s, step_s) for row, step_s in times]
+
+
+def _baseline(one: Predicted) -> Baseline:
+    device = f"{one.row.hardware.device} {one.row.precision}"
+    return Baseline(device, one.flops, one.row.measured.step_s or 0.0)
 
 
 def _known_fit(row: Row) -> bool:

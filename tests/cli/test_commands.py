@@ -48,7 +48,7 @@ JOB = ["days", "gpu_hours", "cost_usd", "power_usd", "usd_per_million_tokens"]
 def check_run_document(document: dict[str, Any]) -> None:
     assert {"scenario", "engine", "step", "memory", "job", "run", "coverage"} <= set(document)
     step, memory, job = document["step"], document["memory"], document["job"]
-    assert list(step) == STEP
+    assert list(step) == [*STEP, "uncertainty"]
     assert list(step["waterfall"]) == BUCKETS
     assert all(math.isfinite(value) and value > -1e-9 for value in step["waterfall"].values())
     assert sum(step["waterfall"].values()) == pytest.approx(1, abs=1e-9)

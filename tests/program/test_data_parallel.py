@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import groupby
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from simtrain.program.program import STREAMS, Phase, Program, Stream
 from simtrain.program.timeline import Timeline
 from simtrain.schedules.order import Action
 from simtrain.step.memory import held_bytes
-from simtrain.step.simulate import Plan, plan_step
+from simtrain.step.simulate import Plan, plan_step, simulate_memory
 from tests.small import small
 
 FSDP = ("layout.zero=3", "layout.tp=1", "layout.pp=1", "workload.global_batch=32")
@@ -93,6 +94,38 @@ def test_every_gradient_is_reduced_once_a_step_or_once_a_micro_batch(case: str) 
         holders = {rank for rank, _, held, *_ in plan.lowered.actions.tolist() if held == stage}
         expected += stage_bytes * (order.microbatches if plan.scenario.layout.zero >= 2 else len(holders))
     assert bytes_by_name(program, Stream.DP)["gradient reduction"] == pytest.approx(expected)
+
+
+RUNS = {
+    "one stage": FSDP,
+    "interleaved": ("layout.zero=2", *INTERLEAVED),
+    "split backward": ("layout.zero=3", "layout.schedule=zb1p", "workload.global_batch=32"),
+    "both directions": ("layout.zero=2", *CASES["both directions"]),
+}
+
+
+@pytest.mark.parametrize("changes", RUNS.values(), ids=RUNS)
+def test_gradients_of_a_run_of_micro_batches_are_reduced_once(changes: tuple[str, ...]) -> None:
+    each, runs = (plan_of("plain", *changes, *more) for more in ((), ("layout.accumulate_runs=true",)))
+    layout, parallel = runs.scenario.layout, runs.parallel
+    expected, makes_gradients = 0.0, (Action.B, Action.W)
+    for rank in range(runs.order.ranks):
+        own = [row for row in runs.lowered.actions.tolist() if row[0] == rank]
+        stages = [stage for _, kind, stage, *_ in own if kind in makes_gradients]
+        for stage, _ in groupby(stages):
+            found = buckets(runs.model, layout, parallel, stage)
+            expected += 4 * sum(n for bucket in found.values() for _, n in bucket)
+    reduced = bytes_by_name(runs.lowered.program, Stream.DP)["gradient reduction"]
+    assert reduced == pytest.approx(expected)
+    assert reduced < bytes_by_name(each.lowered.program, Stream.DP)["gradient reduction"]
+    times = [compiled.simulate(plan.lowered.program).makespan_s for plan in (runs, each)]
+    assert times[0] <= times[1]
+
+
+def test_gradients_summed_over_a_run_are_held_whole() -> None:
+    changes = ("layout.zero=2", *INTERLEAVED)
+    each, runs = (simulate_memory(small(*changes, *more)) for more in ((), ("layout.accumulate_runs=true",)))
+    assert all(a < b for a, b in zip(each.parts["buffers"], runs.parts["buffers"], strict=True))
 
 
 @given(st.floats(0, 4e9), st.sampled_from([0, 1, 2, 3]), st.sampled_from(["llama2-7b", "mixtral-8x7b"]))

@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from simtrain.errors import ScenarioError, UnknownNameError
+from simtrain.importers.model_table import read_models
 from simtrain.validation.floor import Baseline, floor
 from simtrain.validation.hardware import HardwareColumns, cluster_of
 from simtrain.validation.rows import COLUMNS, read_rows
 from simtrain.validation.stacks import profile_of
 from simtrain.validation.steps import measured_models, measured_steps, predict_steps
+from simtrain.validation.within import Compared, independent_errors, rank_layouts
 
 MEASURED = ("measured_mfu", "measured_tflops_per_gpu", "measured_step_s", "measured_tokens_s_gpu", "peak_mem_gb")
 WORDS = ("group", "source", "provenance", "notes", "mfu_std", "mfu_std_ratio", "mfu_definition", "step_s_kind", "oom")
@@ -89,6 +91,36 @@ def test_the_newest_of_rows_alike_counts(tmp_path: Path) -> None:
     versions = [{**row, "id": version, "stack_version": version} for version in ("24.07", "25.10", "25.09")]
     report = predict_steps(write(tmp_path / "rows.csv", versions), measured_models(), workers=1)
     assert [one.row.id for one in report.rows if one.counts] == ["25.10"]
+
+
+def test_rows_that_differ_in_depth_and_micro_batches_count_once(tmp_path: Path) -> None:
+    (row,) = some("vtrain_single-0003")
+    deeper = {"id": "deeper", "model": "vtrain-gpt-h2048-l12", "measured_step_s": "0.3"}
+    changes = [{}, deeper, {"id": "longer", "global_batch": "32"}, {"id": "other", "micro_batch": "2"}]
+    report = predict_steps(write(tmp_path / "rows.csv", [row | new for new in changes]), measured_models(), workers=1)
+    (group,) = report.groups.values()
+    *alike, other = [abs(one.error or 0.0) for one in report.rows]
+    assert group.independent == pytest.approx((sum(alike) / 3, other))
+    assert group.mean_abs_combinations == pytest.approx((sum(alike) / 3 + other) / 2)
+    assert group.steps.measured == 4
+
+
+def test_shipped_rows_composed_from_parts_hold_71_combinations() -> None:
+    models = read_models(measured_models())
+    rows = [Compared(row, 1.0, 1.0) for row in read_rows(measured_steps()) if row.group == "vtrain_single"]
+    assert len(rows) == 716
+    assert independent_errors(rows, models) == (0.0,) * 71
+
+
+def test_layouts_are_ranked_within_one_job_alone() -> None:
+    rows = [row for row in read_rows(measured_steps()) if row.group == "aleph" and row.measured.step_s]
+    times = [row.measured.step_s or 0.0 for row in rows]
+    right = rank_layouts([Compared(row, 3 * step_s, step_s) for row, step_s in zip(rows, times, strict=True)])
+    wrong = rank_layouts([Compared(row, 1 / step_s, step_s) for row, step_s in zip(rows, times, strict=True)])
+    assert {(job.model, job.sequence) for job in right} == {(row.model, row.sequence) for row in rows}
+    assert all(job.spearman == pytest.approx(1.0) for job in right)
+    assert all(job.spearman == pytest.approx(-1.0) for job in wrong)
+    assert rank_layouts([Compared(rows[0], 1.0, 1.0), Compared(rows[1], 2.0, 2.0)]) == ()
 
 
 @pytest.mark.parametrize(
@@ -165,6 +197,7 @@ def test_the_command_prints_one_document(tmp_path: Path) -> None:
     assert {"predicted_peak_mem_gb", "measured_peak_mem_gb", "predicted_oom", "measured_oom"} <= first.keys()
     figures = {"rows", "predicted", "mean_abs", "median_abs", "p90_abs", "worst_abs", "bias", "spearman", "floor"}
     assert figures <= document["groups"]["korthikanti"].keys()
+    assert {"mean_abs_combinations", "spearman_within"} <= document["groups"]["korthikanti"].keys()
     assert "plotly" in (tmp_path / "p.html").read_text()
 
 
