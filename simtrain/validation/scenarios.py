@@ -29,6 +29,12 @@ _RECOMPUTE_PARTS = {
     "rmsnorm": "layernorm",
     "mla up-proj": "mla_up_proj",
 }
+_OVERLAP: tuple[tuple[str, dict[str, object]], ...] = (
+    (r"no tp (comm\w* )?overlap", {"tp_overlap": "none"}),
+    (r"(synchronous|blocking) (pp )?(p2p|sends?)", {"blocking_sends": True}),
+    (r"no (gradient|grad)\w*[- ](bucket[- ]overlap|reduce[- ]overlap|overlap)", {"overlap_grad_reduce": False}),
+)
+"""Words of the column of overlap, and what they set in the layout; other words say nothing here."""
 
 
 class IncompleteError(ScenarioError):
@@ -126,6 +132,7 @@ def _scenario(row: Row, cluster: Cluster, model: Model, knobs: dict[str, object]
             "attention": _attention(row),
             "layers_per_stage": None if model.layers % stages == 0 else even_split(model.layers, stages),
             **_state(row),
+            **_overlap(row),
         }
     )
     chosen: dict[str, str] = {}
@@ -173,3 +180,9 @@ def _state(row: Row) -> dict[str, object]:
     if "bf16 weights and optimizer states" in text:
         return {"grad_precision": "bf16", "moment_precision": "bf16"}
     return {}
+
+
+def _overlap(row: Row) -> dict[str, object]:
+    """What the row's overlap column says runs beside what."""
+    text = row.overlap.lower()
+    return {key: value for words, settings in _OVERLAP if re.search(words, text) for key, value in settings.items()}

@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 
 from simtrain.errors import ScenarioError, UnknownNameError
+from simtrain.importers.model_table import read_models
+from simtrain.scenario.scenario import Scenario
 from simtrain.validation.floor import Baseline, floor
 from simtrain.validation.hardware import HardwareColumns, cluster_of
 from simtrain.validation.rows import COLUMNS, read_rows
+from simtrain.validation.scenarios import candidates
 from simtrain.validation.stacks import profile_of
 from simtrain.validation.steps import measured_models, measured_steps, predict_steps
 
@@ -33,6 +36,27 @@ def write(path: Path, rows: list[dict[str, str]]) -> Path:
         writer.writeheader()
         writer.writerows(rows)
     return path
+
+
+def scenario(folder: Path, row: dict[str, str]) -> Scenario:
+    (read,) = read_rows(write(folder / "row.csv", [row]))
+    return candidates(read, read_models(measured_models())[read.model])[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "settings"),
+    [
+        ("", (None, None, None)),
+        ("No TP overlap,  synchronous PP p2p", ("none", True, None)),
+        ("no TP comm overlap; blocking sends", ("none", True, None)),
+        ("no gradient-bucket overlap", (None, None, False)),
+        ("something nobody has heard of", (None, None, None)),
+    ],
+)
+def test_the_overlap_column_sets_the_layout(tmp_path: Path, words: str, settings: tuple[object, ...]) -> None:
+    (row,) = some("simumax_b200-0003")
+    layout = scenario(tmp_path, row | {"overlap_flags": words}).layout
+    assert (layout.tp_overlap, layout.blocking_sends, layout.overlap_grad_reduce) == settings
 
 
 def test_predictions_need_no_measured_column_name_or_note(tmp_path: Path) -> None:
