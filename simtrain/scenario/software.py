@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from simtrain.quantities import Bytes
+from simtrain.scenario.kernels import AttentionKernel
 from simtrain.scenario.part import Part
 
 __all__ = ["Fusion", "Software"]
@@ -48,4 +49,8 @@ class Software(Part):
     """Vocabularies of a table of models are padded to a multiple of this times tp (Megatron-LM: 128)."""
     framework_memory: Bytes = Field("1 GiB", ge=0)
     """CUDA context, communication buffers and allocator slack of a GPU; 1 GiB is an assumption."""
+    attention_kernel: AttentionKernel | None = None
+    """Whose kernels fused attention runs: fa1, fa2, fa3 (FlashAttention 1 to 3), triton (FlashAttention 1 in Triton),
+    cudnn (Transformer Engine).  A device without coefficients of them takes the ratio to its own from a device that has
+    both, or else its own, which the coverage then says.  Absent: the device's own."""
     source: str = ""

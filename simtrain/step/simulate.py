@@ -77,7 +77,7 @@ def plan_step(scenario: Scenario) -> Plan:
     topology = build(cluster)
     placement = place(parallel, layout.rank_order)
     shard = shard_of(scenario, parallel)
-    kernels = KernelModel(node.device, cluster.peaks, layout.precision)
+    kernels = KernelModel(node.device, cluster.peaks, layout.precision, scenario.software.attention_kernel)
     price_list = PriceList(kernels, topology, placement, cluster)
     stages = stage_operators(model, shard, parallel)
     costs = slot_costs(price_list, stages, send_bytes(model, shard), parallel)

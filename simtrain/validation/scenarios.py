@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from simtrain.errors import InputError, ScenarioError
 from simtrain.layout.parallel import even_split, plan_parallel
 from simtrain.scenario.cluster import Cluster
+from simtrain.scenario.kernels import AttentionKernel
 from simtrain.scenario.layout import Layout
 from simtrain.scenario.model import Model
 from simtrain.scenario.scenario import Scenario
@@ -29,6 +30,16 @@ _RECOMPUTE_PARTS = {
     "rmsnorm": "layernorm",
     "mla up-proj": "mla_up_proj",
 }
+_ATTENTION_KERNELS: tuple[tuple[str, AttentionKernel | None], ...] = (
+    (r"not stated", None),
+    (r"flex ?attn|flexattention|sdpa", "fa2"),
+    (r"transformer ?engine|cudnn|\bte\b", "cudnn"),
+    (r"flash-?attention-?3|\bfa3\b", "fa3"),
+    (r"flash-?attention-?2|\bfa2\b", "fa2"),
+    (r"flash-?attention-?1|\bfa1\b", "fa1"),
+    (r"triton", "triton"),
+)
+"""Words of the column of attention kernels, the first that is found counts; PyTorch's own is FlashAttention-2."""
 _OVERLAP: tuple[tuple[str, dict[str, object]], ...] = (
     (r"no tp (comm\w* )?overlap", {"tp_overlap": "none"}),
     (r"(synchronous|blocking) (pp )?(p2p|sends?)", {"blocking_sends": True}),
@@ -136,6 +147,9 @@ def _scenario(row: Row, cluster: Cluster, model: Model, knobs: dict[str, object]
         }
     )
     chosen: dict[str, str] = {}
+    kernel = _attention_kernel(row)
+    if kernel is not None:
+        chosen["attention_kernel"] = kernel
     if row.fused_norm is not None:
         chosen["norm"] = "fused" if row.fused_norm else "eager"
     if "eager" in row.attention.lower():
@@ -172,6 +186,12 @@ def _attention(row: Row) -> str:
     if not text and row.stack_year is not None and row.stack_year <= 2022:
         return "unfused"
     return "flash"
+
+
+def _attention_kernel(row: Row) -> AttentionKernel | None:
+    """Whose fused attention the row names; None: it does not say, so that the profile of its software does."""
+    text = row.attention.lower()
+    return next((kernel for words, kernel in _ATTENTION_KERNELS if re.search(words, text)), None)
 
 
 def _state(row: Row) -> dict[str, object]:

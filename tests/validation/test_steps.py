@@ -59,6 +59,22 @@ def test_the_overlap_column_sets_the_layout(tmp_path: Path, words: str, settings
     assert (layout.tp_overlap, layout.blocking_sends, layout.overlap_grad_reduce) == settings
 
 
+@pytest.mark.parametrize(
+    ("words", "kernel"),
+    [
+        ("flash-attention-1.0.8", "fa1"),
+        ("flash-attention-2", "fa2"),
+        ("TransformerEngine fused", "cudnn"),
+        ("TE + triton + fsdp2_prefetch", "cudnn"),
+        ("flash-attention (triton/v1/v2 not stated)", "triton"),
+        ("", "triton"),
+    ],
+)
+def test_the_attention_column_or_the_stack_names_the_kernel(tmp_path: Path, words: str, kernel: str) -> None:
+    (row,) = some("llmfoundry-0210")
+    assert scenario(tmp_path, row | {"attention_kernel": words}).software.attention_kernel == kernel
+
+
 def test_predictions_need_no_measured_column_name_or_note(tmp_path: Path) -> None:
     rows = some(*SOME)
     blank = [{**row, **dict.fromkeys((*MEASURED, *WORDS), ""), "id": f"x{i}"} for i, row in enumerate(rows)]

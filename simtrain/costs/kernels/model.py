@@ -9,12 +9,19 @@ from typing import Literal
 from simtrain.costs.kernels.attention import attention
 from simtrain.costs.kernels.gemm import gemm, tiles_of
 from simtrain.costs.kernels.stream import stream
+from simtrain.costs.kernels.versions import DIRECTIONS, attention_version
 from simtrain.costs.kernels.work import Chip, Work, soft_max
 from simtrain.errors import ScenarioError
 from simtrain.model.operators import Kernel, KernelClass
 from simtrain.quantities import format_quantity
 from simtrain.scenario.cluster import Device
-from simtrain.scenario.kernels import AttentionEfficiency, GemmEfficiency, KernelEfficiency, KernelTable
+from simtrain.scenario.kernels import (
+    AttentionEfficiency,
+    AttentionKernel,
+    GemmEfficiency,
+    KernelEfficiency,
+    KernelTable,
+)
 from simtrain.scenario.part import Precision
 
 __all__ = ["BELOW_16_BIT", "MATMUL_CLASSES", "KernelModel", "KernelTime", "of_class"]
@@ -75,16 +82,24 @@ class KernelModel:
         device: its ``kernels`` must be a table, not the name of another device.
         peaks: ``dense``, or the figures often quoted instead.
         precision: inputs of gemm and grouped_gemm; attention, and a ``plain`` gemm, run in 16 bit when this is below.
+        attention_kernel: whose kernels fused attention runs; None: those of the device's table.
 
     Raises:
         ScenarioError: the device has no such precision, or its kernel table is not resolved.
     """
 
-    def __init__(self, device: Device, peaks: Literal["dense", "advertised"], precision: Precision) -> None:
+    def __init__(
+        self,
+        device: Device,
+        peaks: Literal["dense", "advertised"],
+        precision: Precision,
+        attention_kernel: AttentionKernel | None = None,
+    ) -> None:
         if isinstance(device.kernels, str):
             raise ScenarioError(f"{device.title}: kernels is the name {device.kernels!r}; a table is needed here")
         self.device = device
         self.table = device.kernels
+        self._attention = {kind: attention_version(self.table, kind, attention_kernel) for kind in DIRECTIONS}
         self.low_precision = precision in BELOW_16_BIT
         self.measured_here = self.table.measured_on is not None and _plain(self.table.measured_on) == _plain(
             device.title
@@ -103,6 +118,8 @@ class KernelModel:
 
     def coefficients(self, kernel: Kernel) -> KernelEfficiency:
         """Coefficients of the class of ``kernel``, for the precision that it runs in."""
+        if kernel.kind in self._attention:
+            return self._attention[kernel.kind]
         return of_class(self.table, kernel.kind, self.low_precision and not kernel.plain)
 
     def with_coefficients(self, kernel: Kernel, efficiency: KernelEfficiency) -> KernelTime:
