@@ -67,6 +67,7 @@ def shard_of(scenario: Scenario, parallel: Parallel) -> Shard:
         sequence=workload.sequence_length,
         tp=layout.tp,
         cp=layout.cp,
+        cp_comm=layout.cp_comm,
         ep=layout.ep,
         etp=parallel.etp,
         sp=parallel.sp,

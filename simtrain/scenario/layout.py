@@ -38,6 +38,11 @@ class Layout(Part):
     """Pieces of each matmul and exchange with tp_overlap chunked."""
     cp: int = Field(1, ge=1)
     """Context parallel size."""
+    cp_comm: Literal["all_gather", "all_to_all"] = "all_gather"
+    """How attention reaches the whole context (Megatron-LM's cp-comm-type).  all_gather: keys and values are gathered,
+    each rank attends with its own queries.  all_to_all: queries, keys and values change from a part of the tokens with
+    all heads to all tokens with a part of the heads, and the output changes back (DeepSpeed-Ulysses, arXiv 2309.14509);
+    cp then divides the heads and key-value heads of a tensor parallel rank."""
     ep: int = Field(1, ge=1)
     """Expert parallel size, taken out of tp, cp and dp together."""
     etp: int | None = Field(None, ge=1)

@@ -44,6 +44,8 @@ _OVERLAP: tuple[tuple[str, dict[str, object]], ...] = (
     (r"no tp (comm\w* )?overlap", {"tp_overlap": "none"}),
     (r"(synchronous|blocking) (pp )?(p2p|sends?)", {"blocking_sends": True}),
     (r"no (gradient|grad)\w*[- ](bucket[- ]overlap|reduce[- ]overlap|overlap)", {"overlap_grad_reduce": False}),
+    (r"cp (all-?to-?all|a2a)|ulysses", {"cp_comm": "all_to_all"}),
+    (r"cp (all-?gather)", {"cp_comm": "all_gather"}),
 )
 """Words of the column of overlap, and what they set in the layout; other words say nothing here."""
 

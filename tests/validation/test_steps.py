@@ -46,17 +46,19 @@ def scenario(folder: Path, row: dict[str, str]) -> Scenario:
 @pytest.mark.parametrize(
     ("words", "settings"),
     [
-        ("", (None, None, None)),
-        ("No TP overlap,  synchronous PP p2p", ("none", True, None)),
-        ("no TP comm overlap; blocking sends", ("none", True, None)),
-        ("no gradient-bucket overlap", (None, None, False)),
-        ("something nobody has heard of", (None, None, None)),
+        ("", (None, None, None, "all_gather")),
+        ("No TP overlap,  synchronous PP p2p", ("none", True, None, "all_gather")),
+        ("no TP comm overlap; blocking sends", ("none", True, None, "all_gather")),
+        ("synchronous PP p2p, CP all-to-all", (None, True, None, "all_to_all")),
+        ("no gradient-bucket overlap", (None, None, False, "all_gather")),
+        ("something nobody has heard of", (None, None, None, "all_gather")),
     ],
 )
 def test_the_overlap_column_sets_the_layout(tmp_path: Path, words: str, settings: tuple[object, ...]) -> None:
     (row,) = some("simumax_b200-0003")
     layout = scenario(tmp_path, row | {"overlap_flags": words}).layout
-    assert (layout.tp_overlap, layout.blocking_sends, layout.overlap_grad_reduce) == settings
+    found = (layout.tp_overlap, layout.blocking_sends, layout.overlap_grad_reduce, layout.cp_comm)
+    assert found == settings
 
 
 @pytest.mark.parametrize(
