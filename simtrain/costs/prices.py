@@ -47,6 +47,7 @@ class Priced:
         routing: of a dispatch or combine.
         whole_bytes: size of the exchange that ``cost`` is the price of; this is all of it, or a piece, of which only
             the ``first`` has its latency.
+        handling_s: of that latency, what the software takes to hand tensors over.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Priced:
     routing: Routing | None = None
     whole_bytes: float = 0.0
     first: bool = True
+    handling_s: float = 0.0
 
     @property
     def kernel(self) -> bool:
@@ -222,8 +224,12 @@ class PriceList:
         """The exchange, or the piece of one, with the times of ``cost``."""
         share = priced.bytes / priced.whole_bytes if priced.whole_bytes else 1.0
         wait_s = self.notify_wait_s if priced.stream == "ep" else 0.0
-        latency_s = cost.latency_s + wait_s if priced.first else 0.0
+        latency_s = cost.latency_s + wait_s + priced.handling_s if priced.first else 0.0
         return replace(priced, cost=cost, latency_s=latency_s, work_s=cost.transfer_s * share)
+
+    def handled(self, priced: Priced, seconds: float) -> Priced:
+        """An exchange whose tensors the software takes ``seconds`` to hand over."""
+        return replace(priced, handling_s=seconds, latency_s=priced.latency_s + seconds)
 
     def send(self, name: str, source: int, target: int, size_bytes: float) -> Priced:
         """Price the sends from pipeline rank ``source`` to ``target``, all replicas at once."""

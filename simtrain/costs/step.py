@@ -18,6 +18,7 @@ from simtrain.scenario.cluster import Node
 from simtrain.scenario.layout import Layout
 from simtrain.scenario.model import Model
 from simtrain.scenario.scenario import Scenario
+from simtrain.scenario.software import Software
 from simtrain.schedules.order import Order, stage_rank
 from simtrain.schedules.slot_costs import SlotCosts
 
@@ -41,6 +42,7 @@ class StepPrices:
         tied: reduction of the shared embedding between first and last stage; None when there is none.
         grad_norm: the small all-reduce of the gradient norm over all ranks.
         unused_algorithms: asked for by the scenario, and of no use to any collective of the step.
+        one_stream, regather: ``zero_one_stream`` and ``zero_regather`` of :class:`simtrain.scenario.software.Software`.
     """
 
     forward: tuple[tuple[Priced, ...], ...]
@@ -54,6 +56,8 @@ class StepPrices:
     mirror: tuple[Priced, ...]
     grad_norm: Priced
     unused_algorithms: tuple[str, ...]
+    one_stream: bool = False
+    regather: bool = False
 
 
 def shard_of(scenario: Scenario, parallel: Parallel) -> Shard:
@@ -134,10 +138,16 @@ def slot_costs(
 
 
 def price_step(
-    prices: PriceList, model: Model, layout: Layout, shard: Shard, parallel: Parallel, order: Order
+    prices: PriceList,
+    model: Model,
+    layout: Layout,
+    shard: Shard,
+    parallel: Parallel,
+    order: Order,
+    software: Software,
 ) -> StepPrices:
     """Price every operator of a step under ``order``."""
-    return _StepPricer(prices, model, layout, shard, parallel, order).priced()
+    return _StepPricer(prices, model, layout, shard, parallel, order, software).priced()
 
 
 @dataclass
@@ -148,13 +158,14 @@ class _StepPricer:
     shard: Shard
     parallel: Parallel
     order: Order
+    software: Software
 
     def priced(self) -> StepPrices:
         """Everything the step runs."""
         stages = stage_operators(self.model, self.shard, self.parallel)
         price = self.prices.operators
         ranks = range(self.parallel.pp)
-        shared = BucketPrices(self.prices, self.model, self.layout, self.parallel)
+        shared = BucketPrices(self.prices, self.model, self.layout, self.parallel, self.software)
         return StepPrices(
             forward=tuple(tuple(p for i, ops in stage for p in price(ops.forward, i)) for stage in stages),
             backward=tuple(tuple(p for i, ops in reversed(stage) for p in price(ops.backward, i)) for stage in stages),
@@ -167,6 +178,8 @@ class _StepPricer:
             mirror=tuple(map(self._mirror, range(self.parallel.pp // 2))) if self.order.placement == "bidir" else (),
             grad_norm=self.prices.exchange("gradient norm", "all", "all_reduce", 4.0),
             unused_algorithms=self.prices.unused_algorithms,
+            one_stream=self.software.zero_one_stream and self.layout.zero >= 2,
+            regather=self.software.zero_regather,
         )
 
     def _rank_stages(self, rank: int) -> list[int]:

@@ -105,21 +105,42 @@ class BlockMaker:
         host = self._host(writer, half) if self.hosted(half) else -1
         reduces = self.layout.zero >= 2 and action in (Action.B, Action.W)
         turns = {"ep"} if any(op.stream == "ep" for op in operators) else {"tp", "etp", "cp"}
+        waiting: list[tuple[int, int]] = []  # layers whose gradients are to be reduced, and their last operation
         if action is Action.F:
             yield
         for layer, group in groupby(operators, key=lambda op: op.layer):
-            extra = [host, *(self._gather(writer, half, layer) if gathers else ()), *_room(half)]
+            extra = [host, *(self._gather(writer, half, layer) if gathers else ())]
+            self._reduce(writer, half, waiting)
+            extra += _room(half)
+            again = False
             for op in group:
+                if self.step.regather and gathers and again and not op.recompute:
+                    extra += self._gather(writer, half, layer)
+                again = op.recompute
                 written = writer.follow(half, op, extra)
                 half.exit = written if op.part != "W" or action is Action.W else half.exit
                 extra, host = [], -1
                 if op.stream in turns:
                     yield
             if reduces:  # only a shard of the gradients is kept
-                writer.reduce(self.step.reduce[half.stage].get(layer, ()), [half.layer_end[layer]], half)
+                waiting.append((layer, half.layer_end[layer]))
+            if not self.behind_gather:
+                self._reduce(writer, half, waiting)
+        self._reduce(writer, half, waiting)
         half.exit = half.last if half.exit < 0 else half.exit
         if target >= 0:
             half.exit = self._send(writer, half, target)
+
+    @property
+    def behind_gather(self) -> bool:
+        """Whether a layer is reduced after the next gather, launched before it, that shares its stream."""
+        return self.step.one_stream and bool(self.layout.prefetch)
+
+    def _reduce(self, writer: BlockWriter, half: Half, waiting: list[tuple[int, int]]) -> None:
+        """Reduce the gradients of ``waiting`` layers, which is empty then."""
+        for layer, last in waiting:
+            writer.reduce(self.step.reduce[half.stage].get(layer, ()), [last], half)
+        waiting.clear()
 
     def hosted(self, half: Half) -> bool:
         """Whether host time comes first: once per micro batch and rank, before the forward of its first chunk."""
@@ -136,7 +157,8 @@ class BlockMaker:
         for gather in self.step.gather[half.stage].get(layer, ()):
             ends = [*half.layer_end.values()]
             after = [ends[-held]] if len(ends) >= held else []
-            op = writer.add(gather, Phase.SEND, [writer.lane(Stream.DP_GATHER)], after, scope=gather.stream, half=half)
+            stream = Stream.DP if self.step.one_stream else Stream.DP_GATHER
+            op = writer.add(gather, Phase.SEND, [writer.lane(stream)], after, scope=gather.stream, half=half)
             if not after:
                 half.gathers.append((writer.opening(op), held - len(ends)))
             found.append(op)

@@ -82,7 +82,7 @@ def plan_step(scenario: Scenario) -> Plan:
     stages = stage_operators(model, shard, parallel)
     costs = slot_costs(price_list, stages, send_bytes(model, shard), parallel)
     order = pipeline_order(scenario, parallel, costs)
-    prices = price_step(price_list, model, layout, shard, parallel, order)
+    prices = price_step(price_list, model, layout, shard, parallel, order, scenario.software)
     lowered = lower(order, prices, price_list, layout, parallel, workload.host_time_per_micro_batch)
     copies = copies_of(scenario, model, parallel, placement, lowered)
     return Plan(scenario, model, node.device, parallel, placement, topology, shard, order, prices, lowered, copies)

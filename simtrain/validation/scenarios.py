@@ -207,4 +207,7 @@ def _state(row: Row) -> dict[str, object]:
 def _overlap(row: Row) -> dict[str, object]:
     """What the row's overlap column says runs beside what."""
     text = row.overlap.lower()
-    return {key: value for words, settings in _OVERLAP if re.search(words, text) for key, value in settings.items()}
+    found = {key: value for words, settings in _OVERLAP if re.search(words, text) for key, value in settings.items()}
+    if re.search(r"deep-?ep\b", f"{text} {row.attention.lower()}"):
+        found["dispatcher"] = "deepep"
+    return found
