@@ -125,7 +125,7 @@ def parameter_bytes(model: Model, layout: Layout, parallel: Parallel, stages: It
     adam = adam_bytes(layout)
     return HeldBytes(
         weights=weight * (sharded if layout.zero == 3 else full),
-        gradients=gradient * (sharded if layout.zero >= 2 else full),
+        gradients=gradient * (sharded if layout.zero >= 2 and not layout.reduce_once else full),
         optimizer=adam * (sharded if layout.zero >= 1 else full),
         updated=sharded if layout.zero >= 1 else full,
     )

@@ -103,7 +103,7 @@ class BlockMaker:
         source = self.step.forward if action is Action.F else self.step.backward
         operators = [op for op in source[half.stage] if op.part in _PARTS[action]] or [_nothing(half.part)]
         host = self._host(writer, half) if self.hosted(half) else -1
-        reduces = self.layout.zero >= 2 and action in (Action.B, Action.W)
+        reduces = self.layout.zero >= 2 and not self.layout.reduce_once and action in (Action.B, Action.W)
         turns = {"ep"} if any(op.stream == "ep" for op in operators) else {"tp", "etp", "cp"}
         waiting: list[tuple[int, int]] = []  # layers whose gradients are to be reduced, and their last operation
         if action is Action.F:

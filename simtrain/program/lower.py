@@ -170,7 +170,7 @@ class _Lowering:
 
     def _reduce_gradients(self, rank: int) -> None:
         """Gradient reduction of every bucket after its last backward on this rank."""
-        if self.layout.zero >= 2:
+        if self.layout.zero >= 2 and not self.layout.reduce_once:
             return
         writer = BlockWriter(rank, self.maker.names, self.maker.flows)
         waits: list[tuple[int, int]] = []

@@ -108,9 +108,13 @@ class Layout(Part):
     prefetch: int | None = Field(None, ge=0)
     """ZeRO 3: layers whose weights are gathered ahead of the one that computes, forward and backward (PyTorch FSDP:
     1); 0: gathered when needed; absent: as the software does."""
-    reshard_after_forward: bool = True
+    reshard_after_forward: bool | None = None
     """ZeRO 3: drop gathered weights after forward and gather them again for backward (PyTorch FSDP); false keeps them
-    from a micro batch's forward to its backward (Llama 3, arXiv 2407.21783, section 3.3.2)."""
+    from a micro batch's forward to its backward (Llama 3, arXiv 2407.21783, section 3.3.2).  Absent: true, with a
+    pipeline as the software does."""
+    reduce_once: bool | None = None
+    """ZeRO 2 and 3: whole gradients of all micro batches are added up on every GPU and reduced with the last one;
+    absent: false, with a pipeline as the software does."""
     shard_group: int | None = Field(None, ge=1)
     """GPUs over which ZeRO 1 to 3 shard, consecutive ranks of dp * cp, which it divides: gradients are summed across
     these groups (PyTorch's HSDP); absent: all of dp * cp."""

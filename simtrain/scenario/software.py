@@ -54,18 +54,21 @@ class Software(Part):
     cudnn (Transformer Engine).  A device without coefficients of them takes the ratio to its own from a device that has
     both, or else its own, which the coverage then says.  Absent: the device's own."""
     zero_unit: Literal["layer", "parameter"] = "layer"
-    """What ZeRO 2 and 3 exchange at once.  layer: all of a layer (the block that PyTorch's FSDP wraps).  parameter: each
-    tensor by itself (DeepSpeed's first ZeRO 3)."""
+    """What ZeRO 2 and 3 exchange at once.  layer: all of a layer (the block that PyTorch's FSDP wraps).  parameter:
+    each tensor by itself (DeepSpeed's first ZeRO 3)."""
     zero_persistent: int = Field(0, ge=0)
     """ZeRO 3 with zero_unit parameter: tensors of fewer elements are never gathered, every rank keeps them (DeepSpeed's
     stage3_param_persistence_threshold)."""
     zero_part_time: Seconds = Field(0.0, ge=0)
-    """Time that the host takes to cut out and copy the part of one rank, where a gather or a reduction is handed over as
-    a list of as many tensors as ranks (torch.distributed.all_gather); 0: one flat tensor."""
+    """Time that the host takes to cut out and copy the part of one rank, where a gather or a reduction is handed over
+    as a list of as many tensors as ranks (torch.distributed.all_gather); 0: one flat tensor."""
     zero_regather: bool = False
     """ZeRO 3 with recomputation: weights are dropped again after the repeated forward, and gathered once more for the
     backward after it."""
     zero_one_stream: bool = False
     """Gathers and reductions of ZeRO 2 and 3 wait for one another: they are of one communicator, whose collectives run
     in the order of their launch."""
+    zero_once_in_pipeline: bool = False
+    """With pp above 1, ``layout.reshard_after_forward`` is false and ``layout.reduce_once`` true unless given, as
+    torch.distributed.pipelining does."""
     source: str = ""

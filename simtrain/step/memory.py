@@ -140,7 +140,7 @@ def _buffers(model: Model, layout: Layout, parallel: Parallel, stages: Sequence[
     if layout.zero < 2:
         return 0.0
     gradients = weights = 0.0
-    for stage in stages:
+    for stage in () if layout.reduce_once else stages:
         found = buckets(model, layout, parallel, stage)
         gradients = max(gradients, sum(_most([count for _, count in own], 2) for own in found.values()))
     if layout.zero == 3:
