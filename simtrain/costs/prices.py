@@ -18,11 +18,11 @@ from simtrain.cluster.topology import Topology
 from simtrain.costs.collectives import CollectivePrice, price
 from simtrain.costs.collectives.price import algorithms_for
 from simtrain.costs.kernels import KernelModel, KernelTime
-from simtrain.errors import InputError, UnknownNameError
+from simtrain.errors import InputError, ScenarioError, UnknownNameError
 from simtrain.layout.placement import AXES, Placement
 from simtrain.model.operators import Collective, Exchange, Kernel, Operator
 from simtrain.model.routing import Routing
-from simtrain.scenario.cluster import Cluster
+from simtrain.scenario.cluster import Cluster, Node
 
 __all__ = ["PriceList", "Priced"]
 
@@ -81,6 +81,9 @@ class PriceList:
     """Prices operators of one scenario; equal operators are priced once."""
 
     def __init__(self, kernels: KernelModel, topology: Topology, placement: Placement, cluster: Cluster) -> None:
+        if not isinstance(cluster.node, Node):
+            raise ScenarioError(f"cluster.node is the name {cluster.node!r}; load the scenario before simulating it")
+        self.node = cluster.node
         self.kernels = kernels
         self.topology = topology
         self.placement = placement

@@ -238,8 +238,7 @@ class _Lowering:
             last = [self._last_on(writer.lane(Stream.DP_REPLICATE, rank)) for rank in ranks]
             waits += [(writer.opening(op), before) for before in last]
         for rank in ranks:
-            lanes = [writer.lane(Stream.COMPUTE, rank)]
-            done = writer.add(self.step.optimizer[rank], Phase.OPTIMIZER, lanes, [op], bucket=Bucket.OPTIMIZER)
+            done = self._update(writer, rank, [op])
             for _, gather in () if self._gathers_ahead else self._parameter_gathers(rank):
                 lanes = [writer.lane(Stream.DP_GATHER, rank)]
                 writer.add(gather, Phase.OPTIMIZER, lanes, [done], scope=gather.stream)
@@ -247,6 +246,21 @@ class _Lowering:
         for op, dep in waits:
             if dep >= 0:
                 self._wait(base + op, dep)
+
+    def _update(self, writer: BlockWriter, rank: int, after: list[int]) -> int:
+        """The optimizer of a rank; returns the operation after which its weights are new.
+
+        State in host memory comes and goes in pieces, two of which a GPU holds.
+        """
+        lanes = [[writer.lane(stream, rank)] for stream in (Stream.COMPUTE, Stream.COPY_IN, Stream.COPY_OUT)]
+        if not self.step.offloaded:
+            return writer.add(self.step.optimizer[rank], Phase.OPTIMIZER, lanes[0], after, bucket=Bucket.OPTIMIZER)
+        found, done, backs = self.step.offloaded[rank], -1, [-1, -1]
+        for _ in range(found.pieces):
+            fetched = writer.add(found.fetch, Phase.OPTIMIZER, lanes[1], [*after, backs[-2]])
+            done = writer.add(found.update, Phase.OPTIMIZER, lanes[0], [fetched], bucket=Bucket.OPTIMIZER)
+            backs.append(writer.add(found.back, Phase.OPTIMIZER, lanes[2], [done]))
+        return done
 
     def _last_on(self, lane: int) -> int:
         """The last operation placed on a lane, -1 when there is none."""

@@ -9,10 +9,11 @@ from pydantic import Field, Strict, StrictInt
 from simtrain.quantities import Bytes
 from simtrain.scenario.part import Part, Precision
 
-__all__ = ["CompressedSaved", "Layout", "RecomputeModule", "expert_tp"]
+__all__ = ["CompressedSaved", "Layout", "Offloaded", "RecomputeModule", "expert_tp"]
 
 RecomputeModule = Literal["core_attn", "layernorm", "mla_up_proj", "mlp_act", "moe_act", "mlp", "moe", "shared_experts"]
 CompressedSaved = Literal["activation_input", "attention_output"]
+Offloaded = Literal["first_moment", "second_moment", "master"]
 
 
 def expert_tp(tp: int, ep: int, etp: int | None) -> int:
@@ -120,3 +121,6 @@ class Layout(Part):
     these groups (PyTorch's HSDP); absent: all of dp * cp."""
     blocking_sends: bool | None = None
     """Pipeline sends hold the compute stream until they are done; absent: as the software does."""
+    offload: Annotated[tuple[Offloaded, ...], Strict(False)] = ()
+    """What of the optimizer lies in host memory: it is copied over PCIe to the GPU and back around the update, a layer
+    after the other, the next one coming while one is updated and the last one goes."""

@@ -40,6 +40,7 @@ _ATTENTION_KERNELS: tuple[tuple[str, AttentionKernel | None], ...] = (
     (r"triton", "triton"),
 )
 """Words of the column of attention kernels, the first that is found counts; PyTorch's own is FlashAttention-2."""
+_OFFLOADED = {"offload-opt-m": "first_moment", "offload-opt-v": "second_moment", "offload-master": "master"}
 _OVERLAP: tuple[tuple[str, dict[str, object]], ...] = (
     (r"no tp (comm\w* )?overlap", {"tp_overlap": "none"}),
     (r"(synchronous|blocking) (pp )?(p2p|sends?)", {"blocking_sends": True}),
@@ -208,6 +209,9 @@ def _overlap(row: Row) -> dict[str, object]:
     """What the row's overlap column says runs beside what."""
     text = row.overlap.lower()
     found = {key: value for words, settings in _OVERLAP if re.search(words, text) for key, value in settings.items()}
+    offload = tuple(part for words, part in _OFFLOADED.items() if words in text)
+    if offload:
+        found["offload"] = offload
     if re.search(r"deep-?ep\b", f"{text} {row.attention.lower()}"):
         found["dispatcher"] = "deepep"
     return found

@@ -31,6 +31,7 @@ CHOICES = {
     "layout.grad_bucket": ("null", "0", "100 MB"),
     "layout.prefetch": (0, 1, 3),
     "layout.reshard_after_forward": ("true", "false"),
+    "layout.offload": ("[]", "[]", "[first_moment, master]"),
     "layout.reduce_once": ("null", "true"),
     "layout.cp_comm": ("all_gather", "all_to_all"),
     "software.zero_unit": ("layer", "layer", "parameter"),
