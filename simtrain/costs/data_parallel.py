@@ -6,17 +6,19 @@ ZeRO 1 and 2 its updated weights are gathered by one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from simtrain.costs.memory import element_bytes, stage_layers, stage_parameters
+from simtrain.costs.memory import EMBEDDING, HEAD, element_bytes, stage_layers, stage_parameters
 from simtrain.costs.prices import Priced, PriceList
 from simtrain.layout.parallel import Parallel
 from simtrain.model.operators import Collective
+from simtrain.model.tensors import layer_tensors
 from simtrain.scenario.layout import Layout
 from simtrain.scenario.model import Model
+from simtrain.scenario.software import Software
 
-__all__ = ["BucketPrices", "buckets", "shared_parameters"]
+__all__ = ["BucketPrices", "buckets", "shared_parameters", "shared_tensors"]
 
 ByLayer = dict[int, tuple[Priced, ...]]
 
@@ -30,6 +32,24 @@ def shared_parameters(model: Model, parallel: Parallel, stage: int, layer: int) 
     apart = parallel.experts_apart
     counts = {"dp": held.dense, "edp": held.experts} if apart else {"dp": held.dense + held.experts}
     return {axis: count for axis, count in counts.items() if count}
+
+
+def shared_tensors(model: Model, parallel: Parallel, stage: int, layer: int) -> dict[str, list[float]]:
+    """The same tensor by tensor, each cut in the same way."""
+    shared = shared_parameters(model, parallel, stage, layer)
+    if layer in (EMBEDDING, HEAD):
+        return {axis: [count] for axis, count in shared.items()}
+    found = layer_tensors(model, layer)
+    experts = found.expert * (model.moe.experts // parallel.ep if model.moe else 0)
+    if parallel.experts_apart:
+        return {axis: _cut({"dp": found.dense, "edp": experts}[axis], count) for axis, count in shared.items()}
+    return {axis: _cut((*found.dense, *experts), count) for axis, count in shared.items()}
+
+
+def _cut(tensors: Sequence[int], total: float) -> list[float]:
+    """Whole tensors in proportion, so that they make up ``total``."""
+    share = total / sum(tensors)
+    return [size * share for size in tensors]
 
 
 def bucket_bytes(layout: Layout, parallel: Parallel) -> float:
@@ -69,13 +89,14 @@ class BucketPrices:
     model: Model
     layout: Layout
     parallel: Parallel
+    software: Software
 
     def reductions(self, stage: int) -> ByLayer:
         """Gradient reductions of a stage, each at the layer that completes its bucket in backward."""
         size = element_bytes(self.layout.grad_precision)
         return self._priced(
             (layer, one)
-            for axis, layer, count in self._buckets(stage)
+            for axis, layer, count in self._reduced(stage)
             for one in self._reduction(axis, count * size, layer)
         )
 
@@ -98,9 +119,30 @@ class BucketPrices:
         return self._priced(
             (layer, one)
             for layer in stage_layers(self.parallel, stage)
-            for axis, count in shared_parameters(self.model, self.parallel, stage, layer).items()
+            for axis, count in self._gathered(stage, layer)
             for one in self._gather("weight gather", axis, count * size, layer)
         )
+
+    def _reduced(self, stage: int) -> Iterator[tuple[str, int, float]]:
+        """Axis, layer and parameters of what is reduced at once."""
+        if not self._each_tensor:
+            yield from self._buckets(stage)
+            return
+        for layer in reversed(stage_layers(self.parallel, stage)):
+            for axis, tensors in shared_tensors(self.model, self.parallel, stage, layer).items():
+                yield from ((axis, layer, count) for count in tensors)
+
+    def _gathered(self, stage: int, layer: int) -> Iterator[tuple[str, float]]:
+        """Axis and parameters of what ZeRO 3 gathers at once before a layer."""
+        if not self._each_tensor:
+            yield from shared_parameters(self.model, self.parallel, stage, layer).items()
+            return
+        for axis, tensors in shared_tensors(self.model, self.parallel, stage, layer).items():
+            yield from ((axis, count) for count in tensors if count >= self.software.zero_persistent)
+
+    @property
+    def _each_tensor(self) -> bool:
+        return self.layout.zero >= 2 and self.software.zero_unit == "parameter"
 
     def _buckets(self, stage: int) -> Iterator[tuple[str, int, float]]:
         for axis, found in buckets(self.model, self.layout, self.parallel, stage).items():
@@ -129,7 +171,9 @@ class BucketPrices:
         self, name: str, axis: str, group: int, collective: Collective, size_bytes: float, layer: int
     ) -> Iterator[Priced]:
         if group > 1:
-            yield self.prices.exchange(name, axis, collective, size_bytes, layer)
+            priced = self.prices.exchange(name, axis, collective, size_bytes, layer)
+            parts_s = self.software.zero_part_time * group if self.layout.zero >= 2 else 0.0
+            yield self.prices.handled(priced, parts_s) if parts_s else priced
 
     @staticmethod
     def _priced(found: Iterator[tuple[int, Priced]]) -> ByLayer:

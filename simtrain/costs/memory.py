@@ -25,6 +25,7 @@ __all__ = [
     "StageActivations",
     "StageParameters",
     "adam_bytes",
+    "away_bytes",
     "element_bytes",
     "optimizer_traffic_bytes",
     "parameter_bytes",
@@ -122,10 +123,10 @@ def parameter_bytes(model: Model, layout: Layout, parallel: Parallel, stages: It
     full = total.dense + total.experts
     sharded = total.dense / over["dp"] + total.experts / over.get("edp", over["dp"])
     weight, gradient = element_bytes(layout.precision), element_bytes(layout.grad_precision)
-    adam = adam_bytes(layout)
+    adam = adam_bytes(layout) - away_bytes(layout)
     return HeldBytes(
         weights=weight * (sharded if layout.zero == 3 else full),
-        gradients=gradient * (sharded if layout.zero >= 2 else full),
+        gradients=gradient * (sharded if layout.zero >= 2 and not layout.reduce_once else full),
         optimizer=adam * (sharded if layout.zero >= 1 else full),
         updated=sharded if layout.zero >= 1 else full,
     )
@@ -144,6 +145,13 @@ def adam_bytes(layout: Layout) -> float:
     """Two moments of a parameter, and its master where the weight is not fp32 itself."""
     master = _MASTER_BYTES if element_bytes(layout.precision) < _MASTER_BYTES else 0.0
     return 2 * element_bytes(layout.moment_precision) + master
+
+
+def away_bytes(layout: Layout) -> float:
+    """Of :func:`adam_bytes`, what lies in host memory."""
+    moment = element_bytes(layout.moment_precision)
+    sizes = {"first_moment": moment, "second_moment": moment, "master": adam_bytes(layout) - 2 * moment}
+    return sum(sizes[name] for name in set(layout.offload))
 
 
 def stage_activations(stages: Sequence[Sequence[tuple[int, LayerOperators]]]) -> list[StageActivations]:

@@ -8,7 +8,8 @@ __all__ = ["slowest_of"]
 
 
 def slowest_of(gpus: int) -> float:
-    """Expected largest of ``gpus`` standard normal values (Blom, Statistical Estimates and Transformed Beta-Variables,
-    1958: the quantile at (n - 0.375) / (n + 0.25)); 0 for one.
+    """Expected largest of ``gpus`` standard normal values; 0 for one.
+
+    Blom, Statistical Estimates and Transformed Beta-Variables, 1958: the quantile at (n - 0.375) / (n + 0.25).
     """
     return NormalDist().inv_cdf((gpus - 0.375) / (gpus + 0.25)) if gpus > 1 else 0.0

@@ -19,11 +19,11 @@ from simtrain.costs.collectives import CollectivePrice, price
 from simtrain.costs.collectives.price import algorithms_for
 from simtrain.costs.kernels import KernelModel, KernelTime
 from simtrain.costs.pace import slowest_of
-from simtrain.errors import InputError, UnknownNameError
+from simtrain.errors import InputError, ScenarioError, UnknownNameError
 from simtrain.layout.placement import AXES, Placement
 from simtrain.model.operators import Collective, Exchange, Kernel, Operator
 from simtrain.model.routing import Routing
-from simtrain.scenario.cluster import Cluster
+from simtrain.scenario.cluster import Cluster, Node
 
 __all__ = ["PriceList", "Priced"]
 
@@ -48,6 +48,7 @@ class Priced:
         routing: of a dispatch or combine.
         whole_bytes: size of the exchange that ``cost`` is the price of; this is all of it, or a piece, of which only
             the ``first`` has its latency.
+        handling_s: of that latency, what the software takes to hand tensors over.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Priced:
     routing: Routing | None = None
     whole_bytes: float = 0.0
     first: bool = True
+    handling_s: float = 0.0
 
     @property
     def kernel(self) -> bool:
@@ -80,6 +82,9 @@ class PriceList:
     """Prices operators of one scenario; equal operators are priced once."""
 
     def __init__(self, kernels: KernelModel, topology: Topology, placement: Placement, cluster: Cluster) -> None:
+        if not isinstance(cluster.node, Node):
+            raise ScenarioError(f"cluster.node is the name {cluster.node!r}; load the scenario before simulating it")
+        self.node = cluster.node
         self.kernels = kernels
         self.pace = 1.0 + kernels.device.speed_spread * slowest_of(placement.gpu.size)
         self.topology = topology
@@ -225,8 +230,12 @@ class PriceList:
         """The exchange, or the piece of one, with the times of ``cost``."""
         share = priced.bytes / priced.whole_bytes if priced.whole_bytes else 1.0
         wait_s = self.wait_s + (self.notify_wait_s if priced.stream == "ep" else 0.0) if cost.transfer_s else 0.0
-        latency_s = cost.latency_s + wait_s if priced.first else 0.0
+        latency_s = cost.latency_s + wait_s + priced.handling_s if priced.first else 0.0
         return replace(priced, cost=cost, latency_s=latency_s, work_s=cost.transfer_s * share)
+
+    def handled(self, priced: Priced, seconds: float) -> Priced:
+        """An exchange whose tensors the software takes ``seconds`` to hand over."""
+        return replace(priced, handling_s=seconds, latency_s=priced.latency_s + seconds)
 
     def send(self, name: str, source: int, target: int, size_bytes: float) -> Priced:
         """Price the sends from pipeline rank ``source`` to ``target``, all replicas at once."""

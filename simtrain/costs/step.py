@@ -7,7 +7,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from simtrain.costs.data_parallel import BucketPrices
-from simtrain.costs.memory import EMBEDDING, HEAD, element_bytes, optimizer_traffic_bytes, parameter_bytes
+from simtrain.costs.host_memory import OffloadedUpdate, offloaded_update
+from simtrain.costs.memory import (
+    EMBEDDING,
+    HEAD,
+    away_bytes,
+    element_bytes,
+    optimizer_traffic_bytes,
+    parameter_bytes,
+    stage_layers,
+)
 from simtrain.costs.prices import Priced, PriceList
 from simtrain.layout.parallel import Parallel
 from simtrain.layout.placement import place
@@ -18,6 +27,7 @@ from simtrain.scenario.cluster import Node
 from simtrain.scenario.layout import Layout
 from simtrain.scenario.model import Model
 from simtrain.scenario.scenario import Scenario
+from simtrain.scenario.software import Software
 from simtrain.schedules.order import Order, stage_rank
 from simtrain.schedules.slot_costs import SlotCosts
 
@@ -41,6 +51,9 @@ class StepPrices:
         tied: reduction of the shared embedding between first and last stage; None when there is none.
         grad_norm: the small all-reduce of the gradient norm over all ranks.
         unused_algorithms: asked for by the scenario, and of no use to any collective of the step.
+        offloaded: per pipeline rank, Adam in pieces around which state comes from host memory and goes back (empty
+            where it lies with the GPU).
+        one_stream, regather: ``zero_one_stream`` and ``zero_regather`` of :class:`simtrain.scenario.software.Software`.
     """
 
     forward: tuple[tuple[Priced, ...], ...]
@@ -54,6 +67,9 @@ class StepPrices:
     mirror: tuple[Priced, ...]
     grad_norm: Priced
     unused_algorithms: tuple[str, ...]
+    one_stream: bool = False
+    regather: bool = False
+    offloaded: tuple[OffloadedUpdate, ...] = ()
 
 
 def shard_of(scenario: Scenario, parallel: Parallel) -> Shard:
@@ -67,6 +83,7 @@ def shard_of(scenario: Scenario, parallel: Parallel) -> Shard:
         sequence=workload.sequence_length,
         tp=layout.tp,
         cp=layout.cp,
+        cp_comm=layout.cp_comm,
         ep=layout.ep,
         etp=parallel.etp,
         sp=parallel.sp,
@@ -134,10 +151,16 @@ def slot_costs(
 
 
 def price_step(
-    prices: PriceList, model: Model, layout: Layout, shard: Shard, parallel: Parallel, order: Order
+    prices: PriceList,
+    model: Model,
+    layout: Layout,
+    shard: Shard,
+    parallel: Parallel,
+    order: Order,
+    software: Software,
 ) -> StepPrices:
     """Price every operator of a step under ``order``."""
-    return _StepPricer(prices, model, layout, shard, parallel, order).priced()
+    return _StepPricer(prices, model, layout, shard, parallel, order, software).priced()
 
 
 @dataclass
@@ -148,13 +171,14 @@ class _StepPricer:
     shard: Shard
     parallel: Parallel
     order: Order
+    software: Software
 
     def priced(self) -> StepPrices:
         """Everything the step runs."""
         stages = stage_operators(self.model, self.shard, self.parallel)
         price = self.prices.operators
         ranks = range(self.parallel.pp)
-        shared = BucketPrices(self.prices, self.model, self.layout, self.parallel)
+        shared = BucketPrices(self.prices, self.model, self.layout, self.parallel, self.software)
         return StepPrices(
             forward=tuple(tuple(p for i, ops in stage for p in price(ops.forward, i)) for stage in stages),
             backward=tuple(tuple(p for i, ops in reversed(stage) for p in price(ops.backward, i)) for stage in stages),
@@ -163,10 +187,13 @@ class _StepPricer:
             gather=tuple(map(shared.weight_gathers, range(len(stages)))),
             parameter_gather=tuple(map(shared.parameter_gathers, range(len(stages)))),
             optimizer=tuple(map(self._optimizer, ranks)),
+            offloaded=tuple(map(self._offloaded, ranks)) if self.layout.offload else (),
             tied=self._tied(),
             mirror=tuple(map(self._mirror, range(self.parallel.pp // 2))) if self.order.placement == "bidir" else (),
             grad_norm=self.prices.exchange("gradient norm", "all", "all_reduce", 4.0),
             unused_algorithms=self.prices.unused_algorithms,
+            one_stream=self.software.zero_one_stream and self.layout.zero >= 2,
+            regather=self.software.zero_regather,
         )
 
     def _rank_stages(self, rank: int) -> list[int]:
@@ -187,6 +214,13 @@ class _StepPricer:
             moved += held.weights / element * (element + 2 * matmul_input_bytes(self.shard))
         kernel = Kernel("Adam", "optimizer", flops=0.0, bytes=moved)
         return replace(self.prices.kernel(kernel), part="O")
+
+    def _offloaded(self, rank: int) -> OffloadedUpdate:
+        stages = self._rank_stages(rank)
+        held = parameter_bytes(self.model, self.layout, self.parallel, stages)
+        pieces = sum(len(stage_layers(self.parallel, stage)) for stage in stages)
+        away = held.updated * away_bytes(self.layout)
+        return offloaded_update(self.prices.node, self._optimizer(rank), away, max(1, pieces))
 
     def _mirror(self, rank: int) -> Priced:
         held = parameter_bytes(self.model, self.layout, self.parallel, self._rank_stages(rank))

@@ -181,10 +181,24 @@ def _check_model(layout: Layout, model: Model, sequence: int, prefix: str) -> No
             f"allowed: up to workload.model.learned_positions = {model.learned_positions}"
         )
     _must_divide("layout.cp", layout.cp, "workload.sequence_length", sequence, prefix)
+    _check_context(layout, model, prefix)
     if layout.sp and layout.tp == 1:
         raise LayoutError(f"{prefix}layout.sp = true needs layout.tp above 1: it shares the tensor parallel group")
     if layout.tp > 1 and layout.sp is not False:
         _must_divide("layout.tp", layout.tp, "workload.sequence_length / layout.cp", sequence // layout.cp, prefix)
+
+
+def _check_context(layout: Layout, model: Model, prefix: str) -> None:
+    """Heads are cut over the context parallel group where it exchanges tokens for heads."""
+    if layout.cp == 1 or layout.cp_comm != "all_to_all":
+        return
+    attention = model.attention
+    key = "layout.cp_comm = all_to_all: layout.cp"
+    what = "workload.model.attention.{} / layout.tp"
+    _must_divide(key, layout.cp, what.format("heads"), attention.heads // layout.tp, prefix)
+    if isinstance(attention, GroupedQueryAttention):
+        keys = max((attention.kv_heads or attention.heads) // layout.tp, 1)
+        _must_divide(key, layout.cp, what.format("kv_heads"), keys, prefix)
 
 
 def _check_experts(layout: Layout, model: Model, dp: int, prefix: str) -> None:

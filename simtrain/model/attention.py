@@ -1,7 +1,7 @@
 """Attention of one layer: grouped-query or latent projections around a fused or unfused core.
 
 Context parallelism gathers keys and values before the core, keeps only the own part, and gathers them again
-in backward, whose gradients it scatters.
+in backward, whose gradients it scatters; or it exchanges tokens for heads before the core and back after it.
 """
 
 from __future__ import annotations
@@ -155,15 +155,61 @@ def _rotation(heads: _Heads, shard: Shard) -> list[Piece]:
 
 def _context_parallel_core(heads: _Heads, shard: Shard) -> Iterator[Piece]:
     """The part ``core_attn``.  Queries, keys and values are kept; latent attention can make them again."""
-    core = [_flash(heads, shard)] if shard.attention == "flash" else list(_unfused(heads, shard))
+    if shard.cp > 1 and shard.cp_comm == "all_to_all":
+        core = _exchanged_core(heads, shard)
+    else:
+        core = _gathered_core(heads, shard)
+    for piece in core:
+        yield replace(piece, parts=("core_attn",), kept_of=("mla_up_proj",))
+
+
+def _core_pieces(heads: _Heads, shard: Shard) -> list[Piece]:
+    return [_flash(heads, shard)] if shard.attention == "flash" else list(_unfused(heads, shard))
+
+
+def _gathered_core(heads: _Heads, shard: Shard) -> list[Piece]:
+    """Own queries over the keys and values of all ranks."""
+    core = _core_pieces(heads, shard)
     if shard.cp > 1:
         size = shard.act_bytes * shard.micro_batch * shard.sequence * heads.key_value_width
         gather = Exchange("kv_all_gather", "cp", "all_gather", size)
         scatter = Exchange("kv_reduce_scatter", "cp", "reduce_scatter", size, "I")
         regather = Exchange("kv_regather", "cp", "all_gather", size, "I")
         core = [Piece((gather,), (scatter,)), *core, Piece((), (regather,))]
-    for piece in core:
-        yield replace(piece, parts=("core_attn",), kept_of=("mla_up_proj",))
+    return core
+
+
+def _exchanged_core(heads: _Heads, shard: Shard) -> list[Piece]:
+    """All tokens of a part of the heads.
+
+    The backward of a fused core reads the output as the core made it, kept beside the one that the projection reads.
+    """
+    inner = replace(heads, queries=heads.queries // shard.cp, keys=heads.keys // shard.cp)
+    core = _core_pieces(inner, replace(shard, cp=1))
+    row = shard.act_bytes * tokens(shard)
+    output = row * heads.queries * heads.v_dim
+    if shard.attention == "flash":
+        (flash,) = core
+        (kernel,) = (op for op in flash.forward if isinstance(op, Kernel))
+        kept = replace(kernel, saved_bytes=kernel.saved_bytes + output)
+        core = [replace(flash, forward=(kept,), inner_bytes=flash.inner_bytes + output)]
+    return [
+        *_tokens_for_heads("qkv", row * (heads.queries * heads.qk_dim + heads.key_value_width)),
+        *core,
+        *_tokens_for_heads("attention_output", output),
+    ]
+
+
+def _tokens_for_heads(name: str, size: float) -> tuple[Piece, Piece, Piece]:
+    """An all-to-all of tensors of ``size`` bytes, each way.
+
+    What goes to one rank is copied together before it, and sorted by tokens after it (Transformer Engine's
+    ``flash_attn_a2a_communicate``, from memory).
+    """
+    forward = Exchange(f"{name}_all_to_all", "cp", "all_to_all", size)
+    backward = Exchange(f"{name}_gradient_all_to_all", "cp", "all_to_all", size, "I")
+    pack, unpack = (memory_bound(f"{name}_{what}", "elementwise", 2 * size, 2 * size) for what in ("pack", "unpack"))
+    return pack, Piece((forward,), (backward,)), unpack
 
 
 def _attended_pairs(sequence: int, window: int) -> float:

@@ -74,7 +74,7 @@ class Shard:
             grad_bytes: of one element of a weight gradient (4 where micro batches are summed in fp32).
         precision: inputs of the matmuls; it decides in how many bits they are kept for gradients of weights, and tokens
             dispatched to experts.
-        recompute, compress_saved, attention, tp_overlap, tp_overlap_chunks, shared_expert_overlap,
+        cp_comm, recompute, compress_saved, attention, tp_overlap, tp_overlap_chunks, shared_expert_overlap,
             ep_overlap_wgrad: as in :class:`simtrain.scenario.layout.Layout`.
         recompute_modules: likewise, with what counts where it is absent there.
         dispatcher: likewise, worked out where it is absent there.
@@ -109,6 +109,7 @@ class Shard:
     traffic_load: float = 1.0
     ep_per_link: int = 1
     etp: int | None = None
+    cp_comm: Literal["all_gather", "all_to_all"] = "all_gather"
     eager: frozenset[str] = frozenset()
     copies: int = 0
 

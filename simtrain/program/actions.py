@@ -33,8 +33,9 @@ def send_streams(source: int, target: int, ranks: int) -> tuple[Stream, Stream]:
 
 @dataclass(frozen=True, slots=True)
 class HostTimes:
-    """Seconds of one host core: before each micro batch, for each operator that it launches, before each layer that
-    runs again in backward, and after each step.
+    """Seconds of one host core.
+
+    Before each micro batch, for each operator that it launches, before each layer that runs again, after each step.
     """
 
     micro_batch_s: float = 0.0
@@ -100,7 +101,8 @@ class BlockMaker:
     def _reduces(self, action: Action, ends_run: bool) -> bool:
         """Whether gradients are reduced right away, since only a shard of them is kept."""
         whole_run = self.layout.accumulate_runs and not ends_run
-        return self.layout.zero >= 2 and action in (Action.B, Action.W) and not whole_run
+        sharded = self.layout.zero >= 2 and not self.layout.reduce_once
+        return sharded and action in (Action.B, Action.W) and not whole_run
 
     def _make(self, flows: tuple[tuple[Action, int, int, int, bool, bool], ...]) -> Block:
         """Two flows of one block take turns, so that one computes while the other communicates."""
@@ -127,16 +129,23 @@ class BlockMaker:
         operators = [op for op in source[half.stage] if op.part in _PARTS[action]] or [_nothing(half.part)]
         host = self._host(writer, half, -1, self.host.micro_batch_s) if self.hosted(half) else -1
         turns = {"ep"} if any(op.stream == "ep" for op in operators) else {"tp", "etp", "cp"}
+        waiting: list[tuple[int, int]] = []  # layers whose gradients are to be reduced, and their last operation
         if action is Action.F:
             yield
         for layer, of_layer in groupby(operators, key=lambda op: op.layer):
             group = list(of_layer)
-            extra = [host, *(self._gather(writer, half, layer) if gathers else ()), *_room(half)]
+            extra = [host, *(self._gather(writer, half, layer) if gathers else ())]
+            self._reduce(writer, half, waiting)
+            extra += _room(half)
             if half.part != "F" and self.host.recompute_s and any(op.recompute for op in group):
                 extra.append(self._stall(writer, half, layer))
             first, last = self._launch(writer, half, layer, len(group))
             extra.append(first)
+            again = False
             for op in group:
+                if self.step.regather and gathers and again and not op.recompute:
+                    extra += self._gather(writer, half, layer)
+                again = op.recompute
                 if op is group[-1]:
                     extra.append(last)
                 written = writer.follow(half, op, extra)
@@ -144,11 +153,25 @@ class BlockMaker:
                 extra, host = [], -1
                 if op.stream in turns:
                     yield
-            if reduces:
-                writer.reduce(self.step.reduce[half.stage].get(layer, ()), [half.layer_end[layer]], half)
+            if reduces:  # only a shard of the gradients is kept
+                waiting.append((layer, half.layer_end[layer]))
+            if not self.behind_gather:
+                self._reduce(writer, half, waiting)
+        self._reduce(writer, half, waiting)
         half.exit = half.last if half.exit < 0 else half.exit
         if target >= 0:
             half.exit = self._send(writer, half, target)
+
+    @property
+    def behind_gather(self) -> bool:
+        """Whether a layer is reduced after the next gather, launched before it, that shares its stream."""
+        return self.step.one_stream and bool(self.layout.prefetch)
+
+    def _reduce(self, writer: BlockWriter, half: Half, waiting: list[tuple[int, int]]) -> None:
+        """Reduce the gradients of ``waiting`` layers, which is empty then."""
+        for layer, last in waiting:
+            writer.reduce(self.step.reduce[half.stage].get(layer, ()), [last], half)
+        waiting.clear()
 
     def hosted(self, half: Half) -> bool:
         """Whether host time comes first: once per micro batch and rank, before the forward of its first chunk."""
@@ -184,7 +207,8 @@ class BlockMaker:
         for gather in self.step.gather[half.stage].get(layer, ()):
             ends = [*half.layer_end.values()]
             after = [ends[-held]] if len(ends) >= held else []
-            op = writer.add(gather, Phase.SEND, [writer.lane(Stream.DP_GATHER)], after, scope=gather.stream, half=half)
+            stream = Stream.DP if self.step.one_stream else Stream.DP_GATHER
+            op = writer.add(gather, Phase.SEND, [writer.lane(stream)], after, scope=gather.stream, half=half)
             if not after:
                 half.gathers.append((writer.opening(op), held - len(ends)))
             found.append(op)

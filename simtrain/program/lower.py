@@ -180,7 +180,7 @@ class _Lowering:
 
     def _reduce_gradients(self, rank: int) -> None:
         """Gradient reduction of every bucket after its last backward on this rank."""
-        if self.layout.zero >= 2:
+        if self.layout.zero >= 2 and not self.layout.reduce_once:
             return
         writer = BlockWriter(rank, self.maker.names, self.maker.flows)
         waits: list[tuple[int, int]] = []
@@ -248,9 +248,7 @@ class _Lowering:
             last = [self._last_on(writer.lane(Stream.DP_REPLICATE, rank)) for rank in ranks]
             waits += [(writer.opening(op), before) for before in last]
         for rank in ranks:
-            lanes = [writer.lane(Stream.COMPUTE, rank)]
-            after = [op, *self._between_steps(writer, rank, op)]
-            done = writer.add(self.step.optimizer[rank], Phase.OPTIMIZER, lanes, after, bucket=Bucket.OPTIMIZER)
+            done = self._update(writer, rank, [op, *self._between_steps(writer, rank, op)])
             for _, gather in () if self._gathers_ahead else self._parameter_gathers(rank):
                 lanes = [writer.lane(Stream.DP_GATHER, rank)]
                 writer.add(gather, Phase.OPTIMIZER, lanes, [done], scope=gather.stream)
@@ -266,6 +264,21 @@ class _Lowering:
             return []
         priced = Priced("between steps", "host", "O", False, -1, 0.0, seconds, 0.0, 0.0, 0.0, None, "host")
         return [writer.add(priced, Phase.HOST, [writer.lane(Stream.HOST, rank)], [after], bucket=Bucket.HOST)]
+
+    def _update(self, writer: BlockWriter, rank: int, after: list[int]) -> int:
+        """The optimizer of a rank; returns the operation after which its weights are new.
+
+        State in host memory comes and goes in pieces, two of which a GPU holds.
+        """
+        lanes = [[writer.lane(stream, rank)] for stream in (Stream.COMPUTE, Stream.COPY_IN, Stream.COPY_OUT)]
+        if not self.step.offloaded:
+            return writer.add(self.step.optimizer[rank], Phase.OPTIMIZER, lanes[0], after, bucket=Bucket.OPTIMIZER)
+        found, done, backs = self.step.offloaded[rank], -1, [-1, -1]
+        for _ in range(found.pieces):
+            fetched = writer.add(found.fetch, Phase.OPTIMIZER, lanes[1], [*after, backs[-2]])
+            done = writer.add(found.update, Phase.OPTIMIZER, lanes[0], [fetched], bucket=Bucket.OPTIMIZER)
+            backs.append(writer.add(found.back, Phase.OPTIMIZER, lanes[2], [done]))
+        return done
 
     def _last_on(self, lane: int) -> int:
         """The last operation placed on a lane, -1 when there is none."""

@@ -26,7 +26,7 @@ class Stream(IntEnum):
 
     Weights are gathered on a stream of their own, so that a gather never queues behind a reduction, and gradients are
     summed across shard groups on another (PyTorch's ``FSDPCommContext`` keeps a stream each for all-gather,
-    reduce-scatter and all-reduce).
+    reduce-scatter and all-reduce).  COPY_IN and COPY_OUT are copies from host memory and to it.
     """
 
     COMPUTE = 0
@@ -41,6 +41,8 @@ class Stream(IntEnum):
     DP_GATHER = 9
     DP_REPLICATE = 10
     HOST = 11
+    COPY_IN = 12
+    COPY_OUT = 13
 
 
 STREAMS = len(Stream)

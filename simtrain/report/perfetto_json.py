@@ -40,6 +40,8 @@ THREADS = {
     Stream.DP_GATHER: 37,
     Stream.DP_REPLICATE: 38,
     Stream.HOST: 40,
+    Stream.COPY_IN: 44,
+    Stream.COPY_OUT: 45,
 }
 """CUDA stream number of each lane in the trace."""
 _ACTIONS = 1

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from simtrain.quantities import Seconds
 from simtrain.scenario.part import Part
 
-__all__ = ["AttentionEfficiency", "GemmEfficiency", "InTraining", "KernelEfficiency", "KernelTable"]
+__all__ = [
+    "AttentionEfficiency",
+    "AttentionKernel",
+    "GemmEfficiency",
+    "InTraining",
+    "KernelEfficiency",
+    "KernelTable",
+]
 
 Share = Annotated[float, Field(gt=0, le=1.5)]
 Unit = Annotated[float, Field(ge=0, le=1)]
+AttentionKernel = Literal["fa1", "fa2", "fa3", "triton", "cudnn"]
+"""Software of fused attention: FlashAttention 1 (arXiv 2205.14135; version 1.0.9 the last), 2 (arXiv 2307.08691) and 3
+(arXiv 2407.08608), FlashAttention 1 in Triton (llm-foundry, xformers of 2023), cuDNN (Transformer Engine)."""
 NonNegative = Annotated[float, Field(ge=0)]
 
 
@@ -92,6 +102,8 @@ class KernelTable(Part):
     """Matmuls with inputs in 8 bits or in 4; absent: as ``gemm``, against their own peak."""
     grouped_gemm_fp8: GemmEfficiency | None = None
     """Likewise; absent: as ``grouped_gemm``."""
+    attention_kernel: AttentionKernel | None = None
+    """Whose kernels ``attention_forward`` and ``attention_backward`` are; absent: not known."""
     attention_forward: AttentionEfficiency
     attention_backward: AttentionEfficiency
     norm: KernelEfficiency
@@ -111,7 +123,8 @@ class KernelTable(Part):
     gemm_variants: dict[str, GemmEfficiency] = {}
     """Matmuls beside what a step runs, by name: ``best_shape`` is the best of a search over shapes."""
     attention_variants: dict[str, AttentionEfficiency] = {}
-    """Fused attention of other software, by its name and direction: ``fa2_forward``."""
+    """Fused attention of other software, by its name and direction: ``fa2_forward``; ``software.attention_kernel``
+    asks for one."""
     memory_variants: dict[str, KernelEfficiency] = {}
     """Kernels bound by memory of other software, by name."""
     in_training: InTraining = InTraining()

@@ -9,10 +9,11 @@ from pydantic import Field, Strict, StrictInt
 from simtrain.quantities import Bytes
 from simtrain.scenario.part import Part, Precision
 
-__all__ = ["CompressedSaved", "Layout", "RecomputeModule", "expert_tp"]
+__all__ = ["CompressedSaved", "Layout", "Offloaded", "RecomputeModule", "expert_tp"]
 
 RecomputeModule = Literal["core_attn", "layernorm", "mla_up_proj", "mlp_act", "moe_act", "mlp", "moe", "shared_experts"]
 CompressedSaved = Literal["activation_input", "attention_output"]
+Offloaded = Literal["first_moment", "second_moment", "master"]
 
 
 def expert_tp(tp: int, ep: int, etp: int | None) -> int:
@@ -38,6 +39,11 @@ class Layout(Part):
     """Pieces of each matmul and exchange with tp_overlap chunked."""
     cp: int = Field(1, ge=1)
     """Context parallel size."""
+    cp_comm: Literal["all_gather", "all_to_all"] = "all_gather"
+    """How attention reaches the whole context (Megatron-LM's cp-comm-type).  all_gather: keys and values are gathered,
+    each rank attends with its own queries.  all_to_all: queries, keys and values change from a part of the tokens with
+    all heads to all tokens with a part of the heads, and the output changes back (DeepSpeed-Ulysses, arXiv 2309.14509);
+    cp then divides the heads and key-value heads of a tensor parallel rank."""
     ep: int = Field(1, ge=1)
     """Expert parallel size, taken out of tp, cp and dp together."""
     etp: int | None = Field(None, ge=1)
@@ -103,9 +109,13 @@ class Layout(Part):
     prefetch: int | None = Field(None, ge=0)
     """ZeRO 3: layers whose weights are gathered ahead of the one that computes, forward and backward (PyTorch FSDP:
     1); 0: gathered when needed; absent: as the software does."""
-    reshard_after_forward: bool = True
+    reshard_after_forward: bool | None = None
     """ZeRO 3: drop gathered weights after forward and gather them again for backward (PyTorch FSDP); false keeps them
-    from a micro batch's forward to its backward (Llama 3, arXiv 2407.21783, section 3.3.2)."""
+    from a micro batch's forward to its backward (Llama 3, arXiv 2407.21783, section 3.3.2).  Absent: true, with a
+    pipeline as the software does."""
+    reduce_once: bool | None = None
+    """ZeRO 2 and 3: whole gradients of all micro batches are added up on every GPU and reduced with the last one;
+    absent: false, with a pipeline as the software does."""
     shard_group: int | None = Field(None, ge=1)
     """GPUs over which ZeRO 1 to 3 shard, consecutive ranks of dp * cp, which it divides: gradients are summed across
     these groups (PyTorch's HSDP); absent: all of dp * cp."""
@@ -116,3 +126,6 @@ class Layout(Part):
     reduced after the last of them, instead of after each (PyTorch FSDP).  Llama 3 sums gradients in fp32 over several
     micro batches before it reduce-scatters them (arXiv 2407.21783, section 3.3.2); that a run through one stage is what
     it sums over is from memory."""
+    offload: Annotated[tuple[Offloaded, ...], Strict(False)] = ()
+    """What of the optimizer lies in host memory: it is copied over PCIe to the GPU and back around the update, a layer
+    after the other, the next one coming while one is updated and the last one goes."""

@@ -49,6 +49,9 @@ class Scenario(Part):
         if self.layout.overlap_param_gather is None:
             reduces = self.layout.overlap_grad_reduce
             filled["overlap_param_gather"] = self.software.overlap_param_gather if reduces is None else reduces
+        once = self.layout.pp > 1 and self.software.zero_once_in_pipeline
+        whole = {"reshard_after_forward": not once, "reduce_once": once}
+        filled |= {key: value for key, value in whole.items() if getattr(self.layout, key) is None}
         if not filled:
             return self
         return self.model_copy(update={"layout": self.layout.model_copy(update=filled)})

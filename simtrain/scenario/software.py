@@ -9,7 +9,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from simtrain.quantities import Bytes
+from simtrain.quantities import Bytes, Seconds
+from simtrain.scenario.kernels import AttentionKernel
 from simtrain.scenario.part import Part
 
 __all__ = ["Fusion", "Software"]
@@ -62,4 +63,26 @@ class Software(Part):
     copies: int = Field(0, ge=0)
     """Tensors of a layer, as large as its input, that are copied once more each way beside what its kernels move:
     strided views made dense, casts, buffers of exchanges."""
+    attention_kernel: AttentionKernel | None = None
+    """Whose kernels fused attention runs: fa1, fa2, fa3 (FlashAttention 1 to 3), triton (FlashAttention 1 in Triton),
+    cudnn (Transformer Engine).  A device without coefficients of them takes the ratio to its own from a device that has
+    both, or else its own, which the coverage then says.  Absent: the device's own."""
+    zero_unit: Literal["layer", "parameter"] = "layer"
+    """What ZeRO 2 and 3 exchange at once.  layer: all of a layer (the block that PyTorch's FSDP wraps).  parameter:
+    each tensor by itself (DeepSpeed's first ZeRO 3)."""
+    zero_persistent: int = Field(0, ge=0)
+    """ZeRO 3 with zero_unit parameter: tensors of fewer elements are never gathered, every rank keeps them (DeepSpeed's
+    stage3_param_persistence_threshold)."""
+    zero_part_time: Seconds = Field(0.0, ge=0)
+    """Time that the host takes to cut out and copy the part of one rank, where a gather or a reduction is handed over
+    as a list of as many tensors as ranks (torch.distributed.all_gather); 0: one flat tensor."""
+    zero_regather: bool = False
+    """ZeRO 3 with recomputation: weights are dropped again after the repeated forward, and gathered once more for the
+    backward after it."""
+    zero_one_stream: bool = False
+    """Gathers and reductions of ZeRO 2 and 3 wait for one another: they are of one communicator, whose collectives run
+    in the order of their launch."""
+    zero_once_in_pipeline: bool = False
+    """With pp above 1, ``layout.reshard_after_forward`` is false and ``layout.reduce_once`` true unless given, as
+    torch.distributed.pipelining does."""
     source: str = ""

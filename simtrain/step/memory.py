@@ -140,11 +140,11 @@ def _buffers(model: Model, layout: Layout, parallel: Parallel, stages: Sequence[
     """
     if layout.zero < 2:
         return 0.0
-    weights = 0.0
+    weights = gradients = 0.0
     of = [[[count for _, count in own] for own in buckets(model, layout, parallel, s).values()] for s in stages]
     if layout.accumulate_runs:
         gradients = _most([sum(map(sum, axes)) for axes in of], min(2, len(of)))
-    else:
+    elif not layout.reduce_once:
         gradients = max(sum(_most(own, 2) for own in axes) for axes in of)
     if layout.zero == 3:
         layers = [[_parameters(model, parallel, s, i) for i in stage_layers(parallel, s)] for s in stages]

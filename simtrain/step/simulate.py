@@ -79,12 +79,14 @@ def plan_step(scenario: Scenario) -> Plan:
     topology = build(cluster)
     placement = place(parallel, layout.rank_order)
     shard = shard_of(scenario, parallel)
-    kernels = KernelModel(node.device, cluster.peaks, layout.precision, in_training=True)
+    kernels = KernelModel(
+        node.device, cluster.peaks, layout.precision, scenario.software.attention_kernel, in_training=True
+    )
     price_list = PriceList(kernels, topology, placement, cluster)
     stages = stage_operators(model, shard, parallel)
     costs = slot_costs(price_list, stages, send_bytes(model, shard), parallel)
     order = pipeline_order(scenario, parallel, costs)
-    prices = price_step(price_list, model, layout, shard, parallel, order)
+    prices = price_step(price_list, model, layout, shard, parallel, order, scenario.software)
     lowered = lower(order, prices, price_list, layout, parallel, _host_times(scenario, node))
     copies = copies_of(scenario, model, parallel, placement, lowered)
     return Plan(scenario, model, node.device, parallel, placement, topology, shard, order, prices, lowered, copies)

@@ -50,6 +50,8 @@ _EXPOSED = {
     Stream.DP_GATHER: "exposed_dp",
     Stream.DP_REPLICATE: "exposed_dp",
     Stream.HOST: "host",
+    Stream.COPY_IN: "host",
+    Stream.COPY_OUT: "host",
 }
 
 # Compiled code knows neither enumerations nor names.

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from simtrain.errors import InputError, ScenarioError
 from simtrain.layout.parallel import even_split, plan_parallel
 from simtrain.scenario.cluster import Cluster
+from simtrain.scenario.kernels import AttentionKernel
 from simtrain.scenario.layout import Layout
 from simtrain.scenario.model import Model
 from simtrain.scenario.scenario import Scenario
@@ -29,6 +30,25 @@ _RECOMPUTE_PARTS = {
     "rmsnorm": "layernorm",
     "mla up-proj": "mla_up_proj",
 }
+_ATTENTION_KERNELS: tuple[tuple[str, AttentionKernel | None], ...] = (
+    (r"not stated", None),
+    (r"flex ?attn|flexattention|sdpa", "fa2"),
+    (r"transformer ?engine|cudnn|\bte\b", "cudnn"),
+    (r"flash-?attention-?3|\bfa3\b", "fa3"),
+    (r"flash-?attention-?2|\bfa2\b", "fa2"),
+    (r"flash-?attention-?1|\bfa1\b", "fa1"),
+    (r"triton", "triton"),
+)
+"""Words of the column of attention kernels, the first that is found counts; PyTorch's own is FlashAttention-2."""
+_OFFLOADED = {"offload-opt-m": "first_moment", "offload-opt-v": "second_moment", "offload-master": "master"}
+_OVERLAP: tuple[tuple[str, dict[str, object]], ...] = (
+    (r"no tp (comm\w* )?overlap", {"tp_overlap": "none"}),
+    (r"(synchronous|blocking) (pp )?(p2p|sends?)", {"blocking_sends": True}),
+    (r"no (gradient|grad)\w*[- ](bucket[- ]overlap|reduce[- ]overlap|overlap)", {"overlap_grad_reduce": False}),
+    (r"cp (all-?to-?all|a2a)|ulysses", {"cp_comm": "all_to_all"}),
+    (r"cp (all-?gather)", {"cp_comm": "all_gather"}),
+)
+"""Words of the column of overlap, and what they set in the layout; other words say nothing here."""
 
 
 class IncompleteError(ScenarioError):
@@ -126,9 +146,13 @@ def _scenario(row: Row, cluster: Cluster, model: Model, knobs: dict[str, object]
             "attention": _attention(row),
             "layers_per_stage": None if model.layers % stages == 0 else even_split(model.layers, stages),
             **_state(row),
+            **_overlap(row),
         }
     )
     chosen: dict[str, str] = {}
+    kernel = _attention_kernel(row)
+    if kernel is not None:
+        chosen["attention_kernel"] = kernel
     if row.fused_norm is not None:
         chosen["norm"] = "fused" if row.fused_norm else "eager"
     if "eager" in row.attention.lower():
@@ -167,9 +191,27 @@ def _attention(row: Row) -> str:
     return "flash"
 
 
+def _attention_kernel(row: Row) -> AttentionKernel | None:
+    """Whose fused attention the row names; None: it does not say, so that the profile of its software does."""
+    text = row.attention.lower()
+    return next((kernel for words, kernel in _ATTENTION_KERNELS if re.search(words, text)), None)
+
+
 def _state(row: Row) -> dict[str, object]:
     """Precision of gradients and optimizer, where the row's description of its numbers names them."""
     text = row.dtype.lower()
     if "bf16 weights and optimizer states" in text:
         return {"grad_precision": "bf16", "moment_precision": "bf16"}
     return {}
+
+
+def _overlap(row: Row) -> dict[str, object]:
+    """What the row's overlap column says runs beside what."""
+    text = row.overlap.lower()
+    found = {key: value for words, settings in _OVERLAP if re.search(words, text) for key, value in settings.items()}
+    offload = tuple(part for words, part in _OFFLOADED.items() if words in text)
+    if offload:
+        found["offload"] = offload
+    if re.search(r"deep-?ep\b", f"{text} {row.attention.lower()}"):
+        found["dispatcher"] = "deepep"
+    return found

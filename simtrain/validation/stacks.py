@@ -12,9 +12,9 @@ __all__ = ["profile_of"]
 _FAMILIES = {
     "megatron-lm": (("megatron-2021", 2022), ("megatron-2023", 2023), ("megatron-core", 9999)),
     "megatron-deepspeed": (("megatron-deepspeed", 9999),),
-    "deepspeed": (("megatron-deepspeed", 9999),),
-    "torch-fsdp": (("torch-fsdp", 9999),),
-    "nemo-automodel": (("torch-fsdp", 9999),),
+    "deepspeed": (("deepspeed-2021", 2021), ("megatron-deepspeed", 9999)),
+    "torch-fsdp": (("torch-fsdp-2023", 2023), ("torch-fsdp", 9999)),
+    "nemo-automodel": (("nemo-automodel", 9999),),
 }
 """Profiles of a stack by the last year they stand for."""
 _GENERIC = (("megatron-2021", 2022), ("megatron-2023", 2023), ("megatron-core", 9999))

@@ -16,10 +16,11 @@ from simtrain.costs.kernels import MATMUL_CLASSES, KernelModel
 from simtrain.errors import ScenarioError
 from simtrain.model.operators import Kernel, KernelClass
 from simtrain.scenario.cluster import Device
-from simtrain.scenario.kernels import GemmEfficiency
+from simtrain.scenario.kernels import AttentionKernel, GemmEfficiency
 
 ROOT = Path(__file__).parents[2]
 KINDS = get_args(KernelClass)
+OLDER: tuple[AttentionKernel, AttentionKernel] = ("fa1", "fa2")
 STREAMS = [kind for kind in KINDS if kind not in MATMUL_CLASSES]
 
 
@@ -250,3 +251,26 @@ def test_extrapolation_is_said() -> None:
     assert not model("b200-sxm").time(kernel()).extrapolated
     assert model("b200-sxm", "fp8").time(kernel()).extrapolated, "coefficients of 16 bits"
     assert model("b200-sxm").time(kernel("norm_backward")).extrapolated, "coefficients of forward"
+
+
+@pytest.mark.parametrize("name", ["a100-80gb-sxm", "h100-sxm", "b200-sxm", "rtx4090"])
+@pytest.mark.parametrize("backward", [False, True])
+def test_older_attention_is_never_faster_than_newer_one(name: str, backward: bool) -> None:
+    device = Device.model_validate(document(name))
+    old, new = (KernelModel(device, "dense", "bf16", kernel).time(attention(8192, 32, backward)) for kernel in OLDER)
+    assert old.total_s >= new.total_s
+
+
+def test_attention_kernels_come_from_a_table_a_ratio_or_are_said_to_be_missing() -> None:
+    work = attention(8192, 32)
+    device = Device.model_validate(document("h100-sxm"))
+    times = {name: KernelModel(device, "dense", "bf16", name).time(work) for name in get_args(AttentionKernel)}
+    assert times["fa3"].total_s == model().time(work).total_s
+    assert not times["fa2"].extrapolated
+    assert times["fa1"].extrapolated
+    assert "times the rate of fa1" in times["fa1"].source
+    assert times["fa1"].work.compute_s == pytest.approx(2 * times["fa2"].work.compute_s)
+    missing = KernelModel(Device.model_validate(document("b200-sxm")), "dense", "bf16", "fa1").time(work)
+    assert missing.extrapolated
+    assert missing.total_s == model("b200-sxm").time(work).total_s
+    assert missing.source.startswith("no coefficients of fa1")

@@ -36,6 +36,7 @@ def test_stages_of_an_interleaved_or_uneven_split_hold_consecutive_layers() -> N
 
 
 SELECTIVE = ("layout.recompute=selective",)
+KEYS_OF_6 = ("workload.model.attention.kv_heads=6",)
 HEADS_OF_128 = ("workload.model.attention.head_dim=128",)
 REFUSED = {
     "product without dp": (
@@ -54,6 +55,14 @@ REFUSED = {
     ),
     "mlp": (("workload.model.ffn_hidden=11006", "layout.tp=4"), ["layout.tp = 4", "ffn_hidden = 11006", "1, 2"]),
     "sequence over cp": (("workload.sequence_length=1022", "layout.cp=4"), ["layout.cp = 4", "sequence_length = 1022"]),
+    "heads over cp": (
+        ("workload.model.attention.heads=6", "layout.cp=4", "layout.cp_comm=all_to_all", *HEADS_OF_128, *KEYS_OF_6),
+        ["layout.cp_comm = all_to_all: layout.cp = 4", "attention.heads / layout.tp = 3", "1, 3"],
+    ),
+    "kv heads over cp": (
+        ("workload.model.attention.kv_heads=2", "layout.cp=4", "layout.cp_comm=all_to_all"),
+        ["layout.cp = 4", "attention.kv_heads / layout.tp = 1", "allowed: 1"],
+    ),
     "sequence over tp": (("workload.sequence_length=1022", "layout.tp=4"), ["layout.tp = 4", "= 1022", "1, 2"]),
     "sp without tp": (("layout.tp=1", "layout.sp=true"), ["layout.sp = true", "layout.tp above 1"]),
     "batch over dp": (("workload.global_batch=18",), ["layout.dp = 4", "global_batch = 18", "16 and 20"]),

@@ -17,6 +17,7 @@ from simtrain.model.counts import (
     router_parameters,
     total_parameters,
 )
+from simtrain.model.tensors import layer_tensors
 
 TOLERANCE = 0.003
 HALF_OF_LAST_DIGIT_B = 0.0005
@@ -136,3 +137,12 @@ def test_terms_without_matmul_are_named(catalogue_model):
         "norms": 65 * 4096,
         "biases": 0,
     }
+
+
+def test_tensors_of_a_layer_make_up_its_parameters(models_csv):
+    for model in read_models(models_csv).values():
+        for layer in layer_kinds(model):
+            found, counts = layer_tensors(model, layer), layer_parameters(model, layer)
+            assert sum(found.dense) == counts.total - counts.experts
+            experts = model.moe.experts if model.moe and counts.experts else 0
+            assert sum(found.expert) * experts == counts.experts

@@ -179,6 +179,26 @@ class TestExchanges:
         names = [o.name for o in ops.backward]
         assert names.index("kv_regather") < names.index("attention_backward") < names.index("kv_reduce_scatter")
 
+    @pytest.mark.parametrize("attention", ["flash", "unfused"])
+    def test_context_parallelism_may_exchange_tokens_for_heads(self, attention):
+        model, cut = llama(), shard(tp=2, cp=2, cp_comm="all_to_all", attention=attention)
+        ops, gathered = (layer_operators(model, 0, each) for each in (cut, replace(cut, cp_comm="all_gather")))
+        row = 2 * B * S // 2
+        output, qkv = row * 8 * 64, row * (8 + 2 + 2) * 64
+        assert exchanges(ops.forward, "cp") == [("all_to_all", qkv), ("all_to_all", output)]
+        assert exchanges(ops.backward, "cp") == [("all_to_all", output), ("all_to_all", qkv)]
+        assert flops(ops.forward) == flops(gathered.forward)
+        assert flops(ops.backward) == flops(gathered.backward)
+        extra = output if attention == "flash" else 0.0
+        assert ops.saved_bytes == gathered.saved_bytes + extra
+
+    @pytest.mark.parametrize("recompute", ["none", "selective", "full"])
+    def test_exchanged_heads_see_every_token(self, recompute):
+        ops = layer_operators(llama(), 0, shard(cp=4, cp_comm="all_to_all", recompute=recompute))
+        for kernel in kernels((*ops.forward, *ops.backward)):
+            if kernel.kind in ("attention_forward", "attention_backward"):
+                assert (kernel.m, kernel.n, kernel.groups) == (S, S, B * A // 4)
+
     @pytest.mark.parametrize(("tp", "sp"), [(1, False), (4, True), (4, False)])
     def test_experts_on_other_ranks_are_reached_by_all_to_all(self, tp, sp):
         ops = layer_operators(mixture(), 0, shard(tp=tp, sp=sp, ep=4))

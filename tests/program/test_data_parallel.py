@@ -318,6 +318,69 @@ def _begin(plan: Plan, timeline: Timeline, rank: int, reduction: int, own: list[
     return float(timeline.start_s[kernels].min())
 
 
+# Software that exchanges in other units, on one stream, or once
+
+
+@pytest.mark.parametrize("case", ["fsdp", "mixture, fsdp", "zero 2"])
+def test_tensors_by_themselves_move_what_layers_do(case: str) -> None:
+    whole, each = (plan_of(case, f"software.zero_unit={unit}").lowered.program for unit in ("layer", "parameter"))
+    for stream in (Stream.DP, Stream.DP_GATHER):
+        assert bytes_by_name(each, stream) == pytest.approx(bytes_by_name(whole, stream))
+    assert each.size > whole.size
+
+
+def test_small_tensors_need_not_be_gathered() -> None:
+    each = "software.zero_unit=parameter"
+    sizes = [
+        bytes_by_name(plan_of("fsdp", each, f"software.zero_persistent={n}").lowered.program, Stream.DP_GATHER)
+        for n in (0, 100_000, 2**40)
+    ]
+    assert sizes[0]["weight gather"] > sizes[1]["weight gather"] > sum(sizes[2].values()) == 0.0
+
+
+def test_handing_over_lists_takes_time_for_each_rank() -> None:
+    times = [run("fsdp", f"software.zero_part_time={us} us").makespan_s for us in (0, 10, 1000)]
+    assert times == sorted(times)
+    plan = plan_of("fsdp", "software.zero_part_time=1000 us")
+    assert all(one.handling_s == 16 * 1e-3 for layers in plan.prices.gather for own in layers.values() for one in own)
+
+
+@pytest.mark.parametrize("prefetch", [0, 1])
+@pytest.mark.parametrize("case", ["fsdp", "mixture, fsdp", "fsdp, split backward"])
+def test_on_one_stream_gathers_and_reductions_take_turns(case: str, prefetch: int) -> None:
+    keys = f"layout.prefetch={prefetch}", "cluster.node.nic.bandwidth=50 Gbps"
+    apart, shared = (run(case, *keys, f"software.zero_one_stream={one}") for one in ("false", "true"))
+    assert not len(shared.lane(0, Stream.DP_GATHER))
+    lane = shared.lane(0, Stream.DP)
+    assert (shared.start_s[lane[1:]] >= shared.end_s[lane[:-1]] - 1e-12).all()
+    assert shared.makespan_s >= apart.makespan_s * (1 - 1e-12)
+
+
+def test_weights_may_be_gathered_once_more_after_the_repeated_forward() -> None:
+    full = "layout.recompute=full"
+    twice, more = (
+        bytes_by_name(plan_of("fsdp", full, f"software.zero_regather={x}").lowered.program, Stream.DP_GATHER)
+        for x in ("false", "true")
+    )
+    assert twice["weight gather"] < more["weight gather"] <= 1.5 * twice["weight gather"]
+
+
+@pytest.mark.parametrize("case", ["fsdp", "zero 2", "mixture, fsdp"])
+def test_gradients_may_be_reduced_once_a_step(case: str) -> None:
+    each, once = (plan_of(case, f"layout.reduce_once={x}") for x in ("false", "true"))
+    many, one = (bytes_by_name(plan.lowered.program, Stream.DP)["gradient reduction"] for plan in (each, once))
+    assert many == pytest.approx(one * each.order.microbatches)
+    held = [held_bytes(plan.scenario, plan.model, plan.parallel, [0]).gradients for plan in (each, once)]
+    assert held[1] > held[0]
+
+
+def test_a_pipeline_of_pytorch_reduces_once_and_keeps_weights() -> None:
+    settled = small("layout.zero=3", "software.zero_once_in_pipeline=true").settled().layout
+    assert (settled.reduce_once, settled.reshard_after_forward) == (True, False)
+    alone = small("layout.zero=3", "layout.pp=1", "software.zero_once_in_pipeline=true").settled().layout
+    assert (alone.reduce_once, alone.reshard_after_forward) == (False, True)
+
+
 # Shard groups
 
 

@@ -12,9 +12,11 @@ import pytest
 
 from simtrain.errors import ScenarioError, UnknownNameError
 from simtrain.importers.model_table import read_models
+from simtrain.scenario.scenario import Scenario
 from simtrain.validation.floor import Baseline, floor
 from simtrain.validation.hardware import HardwareColumns, cluster_of
 from simtrain.validation.rows import COLUMNS, read_rows
+from simtrain.validation.scenarios import candidates
 from simtrain.validation.stacks import profile_of
 from simtrain.validation.steps import measured_models, measured_steps, predict_steps
 from simtrain.validation.within import Compared, independent_errors, rank_layouts
@@ -35,6 +37,45 @@ def write(path: Path, rows: list[dict[str, str]]) -> Path:
         writer.writeheader()
         writer.writerows(rows)
     return path
+
+
+def scenario(folder: Path, row: dict[str, str]) -> Scenario:
+    (read,) = read_rows(write(folder / "row.csv", [row]))
+    return candidates(read, read_models(measured_models())[read.model])[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "settings"),
+    [
+        ("", (None, None, None, "all_gather")),
+        ("No TP overlap,  synchronous PP p2p", ("none", True, None, "all_gather")),
+        ("no TP comm overlap; blocking sends", ("none", True, None, "all_gather")),
+        ("synchronous PP p2p, CP all-to-all", (None, True, None, "all_to_all")),
+        ("no gradient-bucket overlap", (None, None, False, "all_gather")),
+        ("something nobody has heard of", (None, None, None, "all_gather")),
+    ],
+)
+def test_the_overlap_column_sets_the_layout(tmp_path: Path, words: str, settings: tuple[object, ...]) -> None:
+    (row,) = some("simumax_b200-0003")
+    layout = scenario(tmp_path, row | {"overlap_flags": words}).layout
+    found = (layout.tp_overlap, layout.blocking_sends, layout.overlap_grad_reduce, layout.cp_comm)
+    assert found == settings
+
+
+@pytest.mark.parametrize(
+    ("words", "kernel"),
+    [
+        ("flash-attention-1.0.8", "fa1"),
+        ("flash-attention-2", "fa2"),
+        ("TransformerEngine fused", "cudnn"),
+        ("TE + triton + fsdp2_prefetch", "cudnn"),
+        ("flash-attention (triton/v1/v2 not stated)", "triton"),
+        ("", "triton"),
+    ],
+)
+def test_the_attention_column_or_the_stack_names_the_kernel(tmp_path: Path, words: str, kernel: str) -> None:
+    (row,) = some("llmfoundry-0210")
+    assert scenario(tmp_path, row | {"attention_kernel": words}).software.attention_kernel == kernel
 
 
 def test_predictions_need_no_measured_column_name_or_note(tmp_path: Path) -> None:

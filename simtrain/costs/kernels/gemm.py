@@ -6,10 +6,10 @@
     n = ceil(m/bm) ceil(n/bn) groups s / SMs;  waves = wave * ceil(n) + (1 - wave) * max(n, 1)
     k' = k/s rounded up to 64;  reduce = 4 m n groups s bytes through memory where s > 1
 
-Tiles are those of CUTLASS and cuBLAS; a split of k fills SMs that a small output leaves idle.  A gradient of the weight
-(part W) computes ``accumulate`` times as long.  Rows that are no multiple of 16 bytes take narrower loads.  Long matmuls
-lose clock to the power limit: compute is multiplied by 1 + throttle * F / (F + throttle_time), F being the time at peak.
-Groups launched one by one add ``each`` for each.
+Tiles are those of CUTLASS and cuBLAS; a split of k fills SMs that a small output leaves idle.  A gradient of the
+weight (part W) computes ``accumulate`` times as long.  Rows that are no multiple of 16 bytes take narrower loads.  Long
+matmuls lose clock to the power limit: compute is multiplied by 1 + throttle * F / (F + throttle_time), F being the time
+at peak.  Groups launched one by one add ``each`` for each.
 """
 
 from __future__ import annotations

@@ -9,12 +9,20 @@ from typing import Literal
 from simtrain.costs.kernels.attention import attention
 from simtrain.costs.kernels.gemm import gemm, tiles_of
 from simtrain.costs.kernels.stream import stream
+from simtrain.costs.kernels.versions import DIRECTIONS, attention_version
 from simtrain.costs.kernels.work import Chip, Work, soft_max
 from simtrain.errors import ScenarioError
 from simtrain.model.operators import Kernel, KernelClass
 from simtrain.quantities import format_quantity
 from simtrain.scenario.cluster import Device
-from simtrain.scenario.kernels import AttentionEfficiency, GemmEfficiency, InTraining, KernelEfficiency, KernelTable
+from simtrain.scenario.kernels import (
+    AttentionEfficiency,
+    AttentionKernel,
+    GemmEfficiency,
+    InTraining,
+    KernelEfficiency,
+    KernelTable,
+)
 from simtrain.scenario.part import Precision
 
 __all__ = ["BELOW_16_BIT", "MATMUL_CLASSES", "KernelModel", "KernelTime", "of_class"]
@@ -76,6 +84,7 @@ class KernelModel:
         peaks: ``dense``, or the figures often quoted instead.
         precision: inputs of gemm and grouped_gemm; attention, and a ``plain`` gemm, run in 16 bit when this is below.
         in_training: kernels of a training step, see :class:`simtrain.scenario.kernels.InTraining`; otherwise alone.
+        attention_kernel: whose kernels fused attention runs; None: those of the device's table.
 
     Raises:
         ScenarioError: the device has no such precision, or its kernel table is not resolved.
@@ -86,6 +95,7 @@ class KernelModel:
         device: Device,
         peaks: Literal["dense", "advertised"],
         precision: Precision,
+        attention_kernel: AttentionKernel | None = None,
         *,
         in_training: bool = False,
     ) -> None:
@@ -94,6 +104,7 @@ class KernelModel:
         self.device = device
         self.table = device.kernels
         self.kept = self.table.in_training if in_training else InTraining()
+        self._attention = {kind: attention_version(self.table, kind, attention_kernel) for kind in DIRECTIONS}
         self.low_precision = precision in BELOW_16_BIT
         self.measured_here = self.table.measured_on is not None and _plain(self.table.measured_on) == _plain(
             device.title
@@ -112,6 +123,8 @@ class KernelModel:
 
     def coefficients(self, kernel: Kernel) -> KernelEfficiency:
         """Coefficients of the class of ``kernel``, for the precision that it runs in."""
+        if kernel.kind in self._attention:
+            return self._attention[kernel.kind]
         return of_class(self.table, kernel.kind, self.low_precision and not kernel.plain)
 
     def with_coefficients(self, kernel: Kernel, efficiency: KernelEfficiency) -> KernelTime:
