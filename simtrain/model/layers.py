@@ -133,8 +133,8 @@ def _cross_entropy(rows: int, vocab: int, shard: Shard) -> Piece:
 
 
 def _copies(model: Model, shard: Shard) -> list[Piece]:
-    """Tensors of the attention that are copied once more: views made dense, buffers of exchanges."""
-    moved = 2.0 * shard.copies * shard.act_bytes * tokens(shard) * model.hidden / shard.tp
+    """Tensors as large as the residual stream that are copied once more: casts, views made dense, buffers."""
+    moved = 2.0 * shard.copies * shard.act_bytes * local_tokens(shard) * model.hidden
     return [memory_bound("copies", "elementwise", moved, moved)] if moved else []
 
 

@@ -10,7 +10,7 @@ from simtrain.scenario.software import Software
 __all__ = ["profile_of"]
 
 _FAMILIES = {
-    "megatron-lm": (("megatron-2021", 2022), ("megatron-2023", 2023), ("megatron-core", 9999)),
+    "megatron-lm": (("megatron-2021", 2021), ("megatron-2022", 2022), ("megatron-2023", 2023), ("megatron-core", 9999)),
     "megatron-deepspeed": (("megatron-deepspeed", 9999),),
     "deepspeed": (("deepspeed-2021", 2021), ("megatron-deepspeed", 9999)),
     "torch-fsdp": (("torch-fsdp-2023", 2023), ("torch-fsdp", 9999)),
@@ -18,7 +18,7 @@ _FAMILIES = {
     "nemo-automodel": (("nemo-automodel", 9999),),
 }
 """Profiles of a stack by the last year they stand for."""
-_GENERIC = (("megatron-2021", 2022), ("megatron-2023", 2023), ("megatron-core", 9999))
+_GENERIC = (("megatron-2021", 2021), ("megatron-2022", 2022), ("megatron-2023", 2023), ("megatron-core", 9999))
 """For stacks not known, and those of the Megatron-Core family."""
 
 
