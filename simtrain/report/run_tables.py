@@ -138,6 +138,7 @@ def runs_notes(runs: Sequence[RunReport]) -> str:
         lines += [
             f"Checkpoints: {'; '.join(dict.fromkeys(_checkpoint(run) for run in runs))}.",
             f"Can failures strike recovery? {' / '.join(dict.fromkeys(_strikes(run) for run in runs))}.",
+            *_spreads(runs),
         ]
     lines += [
         f"Warning{f', {run.step.scenario.name}' if len(runs) > 1 else ''}: {warning}."
@@ -158,6 +159,15 @@ def ledgers_table(runs: Sequence[RunReport]) -> Table:
         for run, share in zip(runs, shares, strict=True)
     ]
     return table(("time of the run", *groups), rows, whole=(0,))
+
+
+def _spreads(runs: Sequence[RunReport]) -> list[str]:
+    """Uncertainties of step times, and of what follows from them, with the runs that share each."""
+    names: dict[str, list[str]] = {}
+    for run in runs:
+        names.setdefault(spread(run.step.uncertainty), []).append(run.step.scenario.name)
+    known = [f"{' and '.join(of)}{within}" for within, of in names.items() if within]
+    return [f"Uncertainty of MFU, days and cost: {'; '.join(known)}."] if known else []
 
 
 def _goodput(run: RunReport) -> str:

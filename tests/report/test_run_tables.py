@@ -9,6 +9,7 @@ import pytest
 from simtrain.reliability.result import BUCKETS
 from simtrain.reliability.run import RunReport, run_of
 from simtrain.report import run_tables
+from simtrain.report.table_style import spread
 from simtrain.step.simulate import simulate_step
 from tests.report.test_tables import printed, row
 from tests.small import small
@@ -32,8 +33,10 @@ def test_every_bucket_has_words() -> None:
 def test_a_run_stands_beside_the_same_without_failures(runs: list[RunReport]) -> None:
     run = runs[0]
     rows = {name: (failing, free) for name, failing, free in run_tables.run_rows(run)}
-    assert rows["effective MFU"] == (f"{run.effective_mfu:.1%}", f"{run.step.mfu:.1%}")
-    assert rows["days"] == (f"{run.days:,.1f}", f"{run.step.job.days:,.1f}")
+    within = spread(run.step.uncertainty)
+    assert within
+    assert rows["effective MFU"] == (f"{run.effective_mfu:.1%}{within}", f"{run.step.mfu:.1%}{within}")
+    assert rows["days"] == (f"{run.days:,.1f}{within}", f"{run.step.job.days:,.1f}{within}")
     assert rows["can failures strike recovery?"][0].startswith("yes")
     assert "standard error of 20 runs" in rows["goodput"][0]
     assert float(rows["failures a day"][0]) == pytest.approx(16 / 30, rel=0.25)
@@ -62,6 +65,7 @@ def test_several_runs_stand_one_to_a_row(runs: list[RunReport]) -> None:
     assert often.split()[1] == "30"
     assert "Can failures strike recovery? yes" in text
     assert "rates of Llama 3" in text
+    assert f"often and rarely{spread(runs[0].step.uncertainty)}" in " ".join(text.split())
     assert "useful" in printed(run_tables.ledgers_table(runs))
 
 

@@ -140,6 +140,7 @@ def test_the_document_is_json_with_the_agreed_keys(case: str) -> None:
         "hfu",
         "bubble_fraction",
         "waterfall",
+        "uncertainty",
     }
     assert set(document["memory"]) >= {"capacity_bytes", "peak_bytes", "fits"}
     assert {"days", "gpu_hours", "cost_usd", "power_usd", "usd_per_million_tokens"} <= set(document["job"])
