@@ -41,6 +41,7 @@ class StepPrices:
     Attributes:
         forward, backward: per stage, operators in single-stream order.
         send_bytes: activations (and their gradients) between two stages, of one rank.
+        send_gather: what the receiving ranks do to have them whole; None where they are.
         reduce: per stage, gradient reductions by the layer that completes their bucket in backward.
         gather: per stage and layer, weight gathers of ZeRO-3 (empty otherwise).
         parameter_gather: per stage, gathers of updated weights under ZeRO-1 and 2 (empty otherwise) by the layer of
@@ -59,6 +60,7 @@ class StepPrices:
     forward: tuple[tuple[Priced, ...], ...]
     backward: tuple[tuple[Priced, ...], ...]
     send_bytes: float
+    send_gather: Priced | None
     reduce: tuple[dict[int, tuple[Priced, ...]], ...]
     gather: tuple[dict[int, tuple[Priced, ...]], ...]
     parameter_gather: tuple[dict[int, tuple[Priced, ...]], ...]
@@ -103,6 +105,7 @@ def shard_of(scenario: Scenario, parallel: Parallel) -> Shard:
         routing=workload.routing,
         eager=frozenset(key for key in EAGER if getattr(scenario.software, key) == "eager"),
         copies=scenario.software.copies,
+        scatter_sends=scenario.software.scatter_sends,
         ep_per_link=_ranks_per_link(scenario, parallel, dispatcher),
     )
 
@@ -121,8 +124,11 @@ def _ranks_per_link(scenario: Scenario, parallel: Parallel, dispatcher: str) -> 
 
 def send_bytes(model: Model, shard: Shard) -> float:
     """Activations between two stages, of one rank; with sequence parallelism every tp rank sends its own part."""
-    tokens = shard.micro_batch * shard.sequence / shard.cp
-    return tokens / (shard.tp if shard.sp else 1) * model.hidden * shard.act_bytes
+    return _activations(model, shard) / (shard.tp if shard.sp or shard.scatter_sends else 1)
+
+
+def _activations(model: Model, shard: Shard) -> float:
+    return shard.micro_batch * shard.sequence / shard.cp * model.hidden * shard.act_bytes
 
 
 def stage_operators(model: Model, shard: Shard, parallel: Parallel) -> list[list[tuple[int, LayerOperators]]]:
@@ -183,6 +189,7 @@ class _StepPricer:
             forward=tuple(tuple(p for i, ops in stage for p in price(ops.forward, i)) for stage in stages),
             backward=tuple(tuple(p for i, ops in reversed(stage) for p in price(ops.backward, i)) for stage in stages),
             send_bytes=send_bytes(self.model, self.shard),
+            send_gather=self._send_gather(),
             reduce=tuple(map(shared.reductions, range(len(stages)))),
             gather=tuple(map(shared.weight_gathers, range(len(stages)))),
             parameter_gather=tuple(map(shared.parameter_gathers, range(len(stages)))),
@@ -195,6 +202,12 @@ class _StepPricer:
             one_stream=self.software.zero_one_stream and self.layout.zero >= 2,
             regather=self.software.zero_regather,
         )
+
+    def _send_gather(self) -> Priced | None:
+        """Parts of activations that tensor parallel ranks received, put together."""
+        if not self.shard.scatter_sends or self.shard.sp or self.parallel.tp == 1 or self.parallel.pp == 1:
+            return None
+        return self.prices.exchange("gather received", "tp", "all_gather", _activations(self.model, self.shard))
 
     def _rank_stages(self, rank: int) -> list[int]:
         """Stages whose parameters a rank holds (both directions of a bidirectional pipeline)."""

@@ -81,7 +81,7 @@ class Shard:
         routing: how evenly tokens spread over experts; expert_load: rows of the busiest rank's experts in a layer,
             relative to an even spread of all rows; traffic_load: rows over the busiest link to experts, likewise.
         eager: what runs as several kernels, of norm, rotary, activation, softmax and grad_accumulation; copies: tensors
-            copied once more each way; see :class:`simtrain.scenario.software.Software`.
+            copied once more each way; scatter_sends: ranks send parts; see :class:`simtrain.scenario.software.Software`.
         ep_per_link: ranks of an expert parallel group whose rows share the busiest link to experts.
     """
 
@@ -112,6 +112,7 @@ class Shard:
     cp_comm: Literal["all_gather", "all_to_all"] = "all_gather"
     eager: frozenset[str] = frozenset()
     copies: int = 0
+    scatter_sends: bool = False
 
     @property
     def expert_tp(self) -> int:

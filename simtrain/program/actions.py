@@ -218,7 +218,11 @@ class BlockMaker:
         name = "send activations" if half.part == "F" else "send gradients"
         priced = self.prices.send(name, writer.rank, target, self.step.send_bytes)
         send, receive = send_streams(writer.rank, target, self.order.ranks)
-        return writer.add(priced, Phase.SEND, [writer.lane(send), writer.lane(receive, target)], [half.exit], half=half)
+        received = writer.lane(receive, target)
+        sent = writer.add(priced, Phase.SEND, [writer.lane(send), received], [half.exit], half=half)
+        if self.step.send_gather is None:
+            return sent
+        return writer.add(self.step.send_gather, Phase.SEND, [received], [sent], scope="tp", half=half)
 
 
 def _room(half: Half) -> list[int]:

@@ -49,6 +49,9 @@ class Software(Part):
     """Vocabularies of a table of models are padded to a multiple of this times tp (Megatron-LM: 128)."""
     framework_memory: Bytes = Field("1 GiB", ge=0)
     """CUDA context, communication buffers and allocator slack of a GPU; 1 GiB is an assumption."""
+    scatter_sends: bool = False
+    """Without sequence parallelism each tensor parallel rank sends its part of the activations to the next stage, where
+    they are gathered (Narayanan et al. 2021, arXiv 2104.04473, section 4.1); otherwise every rank sends them whole."""
     grad_accumulation: Fusion = "fused"
     """Gradients of weights over micro batches. fused: the matmul adds to the sum. eager: it writes a gradient in the
     precision of activations, and a kernel adds that."""
