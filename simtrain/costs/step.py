@@ -7,7 +7,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from simtrain.costs.data_parallel import BucketPrices
-from simtrain.costs.memory import EMBEDDING, HEAD, element_bytes, optimizer_traffic_bytes, parameter_bytes
+from simtrain.costs.memory import (
+    EMBEDDING,
+    HEAD,
+    element_bytes,
+    gradient_bytes,
+    optimizer_traffic_bytes,
+    parameter_bytes,
+    weight_bytes,
+)
 from simtrain.costs.prices import Priced, PriceList
 from simtrain.layout.parallel import Parallel
 from simtrain.layout.placement import place
@@ -72,7 +80,7 @@ def shard_of(scenario: Scenario, parallel: Parallel) -> Shard:
         sp=parallel.sp,
         act_bytes=element_bytes(layout.precision),
         weight_bytes=element_bytes(layout.precision),
-        grad_bytes=element_bytes(layout.grad_precision),
+        grad_bytes=gradient_bytes(layout),
         recompute=layout.recompute,
         recompute_modules=layout.recompute_modules or ("core_attn",),
         compress_saved=layout.compress_saved,
@@ -86,6 +94,10 @@ def shard_of(scenario: Scenario, parallel: Parallel) -> Shard:
         routing=workload.routing,
         eager=frozenset(key for key in EAGER if getattr(scenario.software, key) == "eager"),
         ep_per_link=_ranks_per_link(scenario, parallel, dispatcher),
+        dummy_gradients=scenario.software.dummy_gradients and layout.zero < 2,
+        logits=scenario.software.logits,
+        loss=scenario.software.loss,
+        head_chunks=layout.head_chunks,
     )
 
 
@@ -183,7 +195,7 @@ class _StepPricer:
         moved = held.updated * optimizer_traffic_bytes(self.layout)
         if in_low_precision(self.shard):  # weights are cast once a step, to two copies
             element = element_bytes(self.layout.precision)
-            moved += held.weights / element * (element + 2 * matmul_input_bytes(self.shard))
+            moved += held.weights / weight_bytes(self.layout) * (element + 2 * matmul_input_bytes(self.shard))
         kernel = Kernel("Adam", "optimizer", flops=0.0, bytes=moved)
         return replace(self.prices.kernel(kernel), part="O")
 
