@@ -14,6 +14,9 @@ _FAMILIES = {
     "megatron-deepspeed": (("megatron-deepspeed", 9999),),
     "deepspeed": (("megatron-deepspeed", 9999),),
     "torch-fsdp": (("torch-fsdp", 9999),),
+    "nemo-megatron-core": (("nemo-2024", 2024), ("megatron-bridge", 9999)),
+    "megatron-core": (("nemo-2024", 2024), ("megatron-bridge", 9999)),
+    "llmq": (("llmq", 9999),),
     "nemo-automodel": (("torch-fsdp", 9999),),
 }
 """Profiles of a stack by the last year they stand for."""
