@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from simtrain.costs.memory import EMBEDDING, HEAD, element_bytes, stage_layers, stage_parameters
+from simtrain.costs.memory import (
+    EMBEDDING,
+    HEAD,
+    element_bytes,
+    gradient_bytes,
+    stage_layers,
+    stage_parameters,
+)
 from simtrain.costs.prices import Priced, PriceList
 from simtrain.layout.parallel import Parallel
 from simtrain.model.operators import Collective
@@ -56,19 +63,19 @@ def bucket_bytes(layout: Layout, parallel: Parallel) -> float:
     """Bytes of gradients that close a bucket.
 
     ZeRO 2 and 3 reduce each layer, the unit that PyTorch's FSDP is told to wrap, since whole gradients are in their
-    way.  Otherwise Megatron-LM's rule, max(40e6, 1e6 * dp * cp) parameters
+    way; gradients that go to host memory likewise.  Otherwise Megatron-LM's rule, max(40e6, 1e6 * dp * cp) parameters
     (``core/distributed/distributed_data_parallel.py``), cut at whole layers here.
     """
     if layout.grad_bucket is not None:
         return float(layout.grad_bucket)
-    if layout.zero >= 2:
+    if layout.zero >= 2 or "gradients" in layout.offload:
         return 0.0
-    return max(40e6, 1e6 * parallel.shared_by["dp"]) * element_bytes(layout.grad_precision)
+    return max(40e6, 1e6 * parallel.shared_by["dp"]) * gradient_bytes(layout)
 
 
 def buckets(model: Model, layout: Layout, parallel: Parallel, stage: int) -> dict[str, list[tuple[int, float]]]:
     """Buckets of a stage in the order backward completes them, by axis: (layer that completes it, parameters)."""
-    full = bucket_bytes(layout, parallel) / element_bytes(layout.grad_precision)
+    full = bucket_bytes(layout, parallel) / gradient_bytes(layout)
     found: dict[str, list[tuple[int, float]]] = {}
     filling: dict[str, tuple[int, float]] = {}
     for layer in reversed(stage_layers(parallel, stage)):
@@ -93,7 +100,7 @@ class BucketPrices:
 
     def reductions(self, stage: int) -> ByLayer:
         """Gradient reductions of a stage, each at the layer that completes its bucket in backward."""
-        size = element_bytes(self.layout.grad_precision)
+        size = gradient_bytes(self.layout)
         return self._priced(
             (layer, one)
             for axis, layer, count in self._reduced(stage)

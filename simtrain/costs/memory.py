@@ -13,7 +13,7 @@ from simtrain.model.counts import (
     head_parameters,
     layer_parameters,
 )
-from simtrain.model.operators import Kernel, LayerOperators
+from simtrain.model.operators import Kernel, LayerOperators, Operator
 from simtrain.scenario.layout import Layout
 from simtrain.scenario.model import Model
 from simtrain.scenario.part import Precision
@@ -27,16 +27,18 @@ __all__ = [
     "adam_bytes",
     "away_bytes",
     "element_bytes",
+    "gradient_bytes",
     "optimizer_traffic_bytes",
     "parameter_bytes",
     "stage_activations",
     "stage_layers",
     "stage_parameters",
+    "weight_bytes",
 ]
 
-_MASTER_BYTES = 4.0
-"""The fp32 master of a 16-bit weight (ZeRO, arXiv 1910.02054, section 3.1)."""
-
+_MASTER_BYTES = {"fp32": 4.0, "bf16": 0.0, "remainder": 2.0, "none": 0.0}
+"""Kept of a 16-bit weight beside it: an fp32 copy (ZeRO, arXiv 1910.02054, section 3.1), or the 16 bits it lacks."""
+_LOW = ("fp8", "mxfp8", "nvfp4")
 
 EMBEDDING, HEAD = -1, -2
 """Layer numbers of what comes before the first and after the last transformer layer."""
@@ -45,6 +47,21 @@ EMBEDDING, HEAD = -1, -2
 def element_bytes(precision: Precision) -> float:
     """Bytes of a weight, activation or gradient: tf32 rounds fp32 numbers as a matmul reads them; fp8 keeps 16 bits."""
     return 4.0 if precision in ("fp32", "tf32") else 2.0
+
+
+def weight_bytes(layout: Layout) -> float:
+    """Bytes of a weight as the GPU holds it for its matmuls: 8 bits where the 16-bit weight is the master."""
+    return 1.0 if _apart(layout) else element_bytes(layout.precision)
+
+
+def _apart(layout: Layout) -> bool:
+    """Whether matmuls read weights in fewer bits and those of 16 bits lie with the optimizer."""
+    return layout.master == "bf16" and layout.precision in _LOW
+
+
+def gradient_bytes(layout: Layout) -> float:
+    """Bytes of a gradient as it is added up and reduced; of a layout that leaves it to the software, fp32."""
+    return element_bytes(layout.grad_precision or "fp32")
 
 
 def stage_layers(parallel: Parallel, stage: int) -> tuple[int, ...]:
@@ -84,12 +101,16 @@ class StageActivations:
         backward_extra: on top while a full backward runs.
         input_extra: on top while a backward for inputs runs alone.
         remade: recomputed by that, and kept until the weight gradients have used it.
+        forward_extra: on top while a forward runs.
+        weight_shapes: of the stage's layers.
     """
 
     saved: float
     backward_extra: float
     input_extra: float
     remade: float
+    forward_extra: float = 0.0
+    weight_shapes: frozenset[tuple[int, int]] = frozenset()
 
 
 def stage_parameters(model: Model, parallel: Parallel, stage: int, layer: int) -> StageParameters:
@@ -113,8 +134,13 @@ def _head(model: Model, *, alone: bool) -> float:
     return head_parameters(model)
 
 
-def parameter_bytes(model: Model, layout: Layout, parallel: Parallel, stages: Iterable[int]) -> HeldBytes:
-    """Model state of a GPU that holds ``stages``, sharded as the ZeRO stage says."""
+def parameter_bytes(
+    model: Model, layout: Layout, parallel: Parallel, stages: Iterable[int], *, both_gradients: bool = False
+) -> HeldBytes:
+    """Model state of a GPU that holds ``stages``, sharded as the ZeRO stage says, without what lies in host memory.
+
+    ``both_gradients``: 16-bit gradients are kept beside fp32 sums.
+    """
     total = StageParameters(0.0, 0.0)
     for stage in stages:
         for layer in stage_layers(parallel, stage):
@@ -122,12 +148,14 @@ def parameter_bytes(model: Model, layout: Layout, parallel: Parallel, stages: It
     over = parallel.sharded_over
     full = total.dense + total.experts
     sharded = total.dense / over["dp"] + total.experts / over.get("edp", over["dp"])
-    weight, gradient = element_bytes(layout.precision), element_bytes(layout.grad_precision)
-    adam = adam_bytes(layout) - away_bytes(layout)
+    weight, gradient = weight_bytes(layout), gradient_bytes(layout)
+    if both_gradients and gradient > element_bytes(layout.precision):
+        gradient += element_bytes(layout.precision)
+    whole = layout.zero < 2 or layout.reduce_once
     return HeldBytes(
-        weights=weight * (sharded if layout.zero == 3 else full),
-        gradients=gradient * (sharded if layout.zero >= 2 and not layout.reduce_once else full),
-        optimizer=adam * (sharded if layout.zero >= 1 else full),
+        weights=0.0 if "weights" in layout.offload else weight * (sharded if layout.zero == 3 else full),
+        gradients=0.0 if "gradients" in layout.offload else gradient * (full if whole else sharded),
+        optimizer=(adam_bytes(layout) - away_bytes(layout)) * (sharded if layout.zero >= 1 else full),
         updated=sharded if layout.zero >= 1 else full,
     )
 
@@ -135,43 +163,76 @@ def parameter_bytes(model: Model, layout: Layout, parallel: Parallel, stages: It
 def optimizer_traffic_bytes(layout: Layout) -> float:
     """Bytes that Adam moves per parameter: reads the gradient, reads and writes its state, writes the weight.
 
-    Without a master the weight itself is read too.
+    Without a whole master the weight itself is read too.
     """
     weight, state = element_bytes(layout.precision), adam_bytes(layout)
-    return element_bytes(layout.grad_precision) + 2 * state + weight * (1 if weight < _MASTER_BYTES else 2)
+    whole = _apart(layout) or _master_bytes(layout) > weight
+    return gradient_bytes(layout) + 2 * state + weight * (1 if whole else 2)
 
 
 def adam_bytes(layout: Layout) -> float:
-    """Two moments of a parameter, and its master where the weight is not fp32 itself."""
-    master = _MASTER_BYTES if element_bytes(layout.precision) < _MASTER_BYTES else 0.0
-    return 2 * element_bytes(layout.moment_precision) + master
+    """Two moments of a parameter, and what is kept of its master, wherever they lie."""
+    return 2 * element_bytes(layout.moment_precision) + _master_bytes(layout)
+
+
+def _master_bytes(layout: Layout) -> float:
+    """The weight itself is the master where it is fp32."""
+    if _apart(layout):
+        return element_bytes(layout.precision)
+    return _MASTER_BYTES[layout.master or "fp32"] if element_bytes(layout.precision) < 4 else 0.0
 
 
 def away_bytes(layout: Layout) -> float:
     """Of :func:`adam_bytes`, what lies in host memory."""
     moment = element_bytes(layout.moment_precision)
-    sizes = {"first_moment": moment, "second_moment": moment, "master": adam_bytes(layout) - 2 * moment}
-    return sum(sizes[name] for name in set(layout.offload))
+    sizes = {"first_moment": moment, "second_moment": moment, "master": _master_bytes(layout)}
+    return sum(size for name, size in sizes.items() if name in layout.offload)
 
 
-def stage_activations(stages: Sequence[Sequence[tuple[int, LayerOperators]]]) -> list[StageActivations]:
+def stage_activations(
+    stages: Sequence[Sequence[tuple[int, LayerOperators]]], *, fragmentation: float = 0.0, residual_bytes: float = 0.0
+) -> list[StageActivations]:
     """Activation bytes of one micro batch, by stage.
 
-    Backward holds what it recomputes for one layer at a time, beside what forward saved.  Where it is split, the
-    recomputed inputs of matmuls stay for the weight gradients.
+    A forward holds what its kernels need for themselves on top of what the layers so far have saved; a backward what
+    it recomputes and needs for one layer at a time, while the layers behind have freed theirs.  Where it is split
+    nothing is freed before the weight gradients, and the recomputed inputs of matmuls stay for them.
+
+    Args:
+        stages: layers of each stage with their operators.
+        fragmentation: share that the allocator reserves on top.
+        residual_bytes: what enters a layer, where that lies in host memory for all layers but the one at work and
+            the next.
     """
-    found = []
-    for stage in stages:
-        again = [_recomputed_bytes(operators) for _, operators in stage]
-        found.append(
-            StageActivations(
-                saved=sum(operators.saved_bytes for _, operators in stage),
-                backward_extra=max((total for total, _ in again), default=0.0),
-                input_extra=max((total - kept for total, kept in again), default=0.0),
-                remade=sum(kept for _, kept in again),
-            )
-        )
-    return found
+    return [_stage_activations(stage, 1 + fragmentation, residual_bytes) for stage in stages]
+
+
+def _stage_activations(
+    stage: Sequence[tuple[int, LayerOperators]], reserved: float, residual_bytes: float
+) -> StageActivations:
+    layers = [operators for _, operators in stage]
+    again = [_recomputed_bytes(operators) for operators in layers]
+    ahead = [_working_bytes(operators.forward) for operators in layers]
+    back = [_working_bytes(operators.backward) for operators in layers]
+    behind = [sum(operators.saved_bytes for operators in layers[i + 1 :]) for i in range(len(layers))]
+    away = residual_bytes * max(0, sum(layer >= 0 for layer, _ in stage) - 2)
+    saved = sum(operators.saved_bytes for operators in layers) - away
+    return StageActivations(
+        saved=reserved * saved,
+        backward_extra=reserved * _most(a + w - gone for (a, _), w, gone in zip(again, back, behind, strict=True)),
+        input_extra=reserved * _most(a - kept + w for (a, kept), w in zip(again, back, strict=True)),
+        remade=reserved * sum(kept for _, kept in again),
+        forward_extra=reserved * _most(w - gone for w, gone in zip(ahead, behind, strict=True)),
+        weight_shapes=frozenset().union(*(operators.weight_shapes for layer, operators in stage if layer >= 0)),
+    )
+
+
+def _most(sizes: Iterable[float]) -> float:
+    return max(0.0, *sizes)
+
+
+def _working_bytes(operators: Iterable[Operator]) -> float:
+    return max((op.working_bytes for op in operators if isinstance(op, Kernel)), default=0.0)
 
 
 def _recomputed_bytes(operators: LayerOperators) -> tuple[float, float]:

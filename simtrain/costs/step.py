@@ -13,9 +13,11 @@ from simtrain.costs.memory import (
     HEAD,
     away_bytes,
     element_bytes,
+    gradient_bytes,
     optimizer_traffic_bytes,
     parameter_bytes,
     stage_layers,
+    weight_bytes,
 )
 from simtrain.costs.prices import Priced, PriceList
 from simtrain.layout.parallel import Parallel
@@ -91,7 +93,7 @@ def shard_of(scenario: Scenario, parallel: Parallel) -> Shard:
         sp=parallel.sp,
         act_bytes=element_bytes(layout.precision),
         weight_bytes=element_bytes(layout.precision),
-        grad_bytes=element_bytes(layout.grad_precision),
+        grad_bytes=gradient_bytes(layout),
         recompute=layout.recompute,
         recompute_modules=layout.recompute_modules or ("core_attn",),
         compress_saved=layout.compress_saved,
@@ -107,6 +109,10 @@ def shard_of(scenario: Scenario, parallel: Parallel) -> Shard:
         copies=scenario.software.copies,
         scatter_sends=scenario.software.scatter_sends,
         ep_per_link=_ranks_per_link(scenario, parallel, dispatcher),
+        dummy_gradients=scenario.software.dummy_gradients and layout.zero < 2,
+        logits=scenario.software.logits,
+        loss=scenario.software.loss,
+        head_chunks=layout.head_chunks,
     )
 
 
@@ -224,7 +230,7 @@ class _StepPricer:
         moved = held.updated * optimizer_traffic_bytes(self.layout)
         if in_low_precision(self.shard):  # weights are cast once a step, to two copies
             element = element_bytes(self.layout.precision)
-            moved += held.weights / element * (element + 2 * matmul_input_bytes(self.shard))
+            moved += held.weights / weight_bytes(self.layout) * (element + 2 * matmul_input_bytes(self.shard))
         kernel = Kernel("Adam", "optimizer", flops=0.0, bytes=moved)
         return replace(self.prices.kernel(kernel), part="O")
 

@@ -24,6 +24,7 @@ from simtrain.model.pieces import (
     quantised,
     row_parallel,
     tokens,
+    working,
 )
 from simtrain.model.recompute import within
 from simtrain.scenario.model import GroupedQueryAttention, LatentAttention, Model
@@ -253,7 +254,10 @@ def _flash(heads: _Heads, shard: Shard) -> Piece:
 
 
 def _unfused(heads: _Heads, shard: Shard) -> Iterator[Piece]:
-    """Scores, softmax, dropout and weighted values, each over the whole square in memory."""
+    """Scores, softmax, dropout and weighted values, each over the whole square in memory.
+
+    Beside the softmax stand the scores it is made of, in backward the gradients of both.
+    """
     act, rows = shard.act_bytes, tokens(shard)
     square = shard.micro_batch * heads.queries * shard.sequence * (shard.sequence // shard.cp)
     query, output = act * rows * heads.queries * heads.qk_dim, act * rows * heads.queries * heads.v_dim
@@ -265,9 +269,10 @@ def _unfused(heads: _Heads, shard: Shard) -> Iterator[Piece]:
         full = FP32_BYTES / act * softmax
         ahead = (2 * softmax, 2 * softmax, softmax + full, 2 * full, full + softmax)
         back = (softmax + full, 3 * full, full + softmax, 2 * softmax, 2 * softmax)
-        yield eager("softmax", ahead, back, softmax + full, softmax + full)
+        piece = eager("softmax", ahead, back, softmax + full, softmax + full)
+        yield working(piece, 2 * softmax + full, softmax + 2 * full)
     else:
-        yield _core("softmax", "norm", 2 * softmax, 3 * softmax, softmax)
+        yield working(_core("softmax", "norm", 2 * softmax, 3 * softmax, softmax), softmax, 2 * softmax)
     if heads.dropout:
         mask = float(MASK_BYTES * square)
         yield _core("attention_dropout", "elementwise", 2 * softmax + mask, 2 * softmax + mask, mask)

@@ -13,11 +13,11 @@ from simtrain.model.attention import attention_pieces
 from simtrain.model.counts import LayerKind, layer_kind
 from simtrain.model.expert_loads import rank_loads
 from simtrain.model.flow import flow
+from simtrain.model.head import head_pieces
 from simtrain.model.mlp import mlp_pieces
 from simtrain.model.moe import moe_pieces
 from simtrain.model.operators import NORMS, Exchange, Kernel, LayerOperators, Shard
 from simtrain.model.pieces import (
-    FP32_BYTES,
     MASK_BYTES,
     Piece,
     column_parallel,
@@ -80,15 +80,14 @@ def embedding_operators(model: Model, shard: Shard) -> LayerOperators:
 
 
 def head_operators(model: Model, shard: Shard) -> LayerOperators:
-    """Final norm, logits cut by vocabulary, and cross entropy on fp32 logits, which are kept.
+    """Final norm, logits cut by vocabulary, and cross entropy.
 
-    The logits are not cut into chunks: that is Transformer Engine's, and it has no vocabulary-parallel output layer.
+    The matmul is not cut into chunks: that is Transformer Engine's, and it has no vocabulary-parallel output layer.
     """
-    vocab = -(-model.vocab // shard.tp)
+    logits = column_parallel("logits", shard, model.hidden, -(-model.vocab // shard.tp), plain=True)
     pieces = [
         norm("final_norm", shard, model.hidden, plain=model.norm == "rmsnorm"),
-        column_parallel("logits", shard, model.hidden, vocab, plain=True),
-        _cross_entropy(tokens(shard), vocab, shard),
+        *head_pieces(logits, model.vocab, model.hidden, shard),
     ]
     return _assemble(pieces, shard)
 
@@ -117,19 +116,6 @@ def _look_up(model: Model, shard: Shard) -> Piece:
         return Piece((forward, Exchange("embedding_all_reduce", "tp", "all_reduce", written)), (backward,))
     scatter = Exchange("embedding_reduce_scatter", "tp", "reduce_scatter", written)
     return Piece((forward, scatter), (Exchange("embedding_all_gather", "tp", "all_gather", written, "W"), backward))
-
-
-def _cross_entropy(rows: int, vocab: int, shard: Shard) -> Piece:
-    """Softmax and loss over a vocabulary cut in tp parts: the parts agree on maximum, target and sum of each token."""
-    moved = float((shard.act_bytes + FP32_BYTES) * rows * vocab)
-    piece = memory_bound("cross_entropy", "cross_entropy", moved, moved, float(FP32_BYTES * rows * vocab))
-    if shard.tp == 1:
-        return piece
-    scalars = (
-        Exchange(f"cross_entropy_{what}", "tp", "all_reduce", float(FP32_BYTES * rows))
-        for what in ("maximum", "target", "sum")
-    )
-    return Piece((*piece.forward, *scalars), piece.backward)
 
 
 def _copies(model: Model, shard: Shard) -> list[Piece]:

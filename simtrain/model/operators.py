@@ -81,8 +81,11 @@ class Shard:
         routing: how evenly tokens spread over experts; expert_load: rows of the busiest rank's experts in a layer,
             relative to an even spread of all rows; traffic_load: rows over the busiest link to experts, likewise.
         eager: what runs as several kernels, of norm, rotary, activation, softmax and grad_accumulation; copies: tensors
-            copied once more each way; scatter_sends: ranks send parts; see :class:`simtrain.scenario.software.Software`.
+            copied once more each way; scatter_sends: ranks send parts.  See
+            :class:`simtrain.scenario.software.Software`.
         ep_per_link: ranks of an expert parallel group whose rows share the busiest link to experts.
+        dummy_gradients, logits, loss: as in :class:`simtrain.scenario.software.Software`.
+        head_chunks: as in :class:`simtrain.scenario.layout.Layout`.
     """
 
     micro_batch: int
@@ -113,6 +116,10 @@ class Shard:
     eager: frozenset[str] = frozenset()
     copies: int = 0
     scatter_sends: bool = False
+    dummy_gradients: bool = False
+    logits: Literal["parallel", "gathered"] = "parallel"
+    loss: Literal["fused", "eager", "in_place"] = "fused"
+    head_chunks: int = 1
 
     @property
     def expert_tp(self) -> int:
@@ -144,6 +151,7 @@ class Kernel:
         saved_bytes: bytes a forward kernel leaves in memory until its backward; of the last kernel of a part of a layer
             that runs again, what the part makes and backward holds meanwhile.
         remade_bytes: of those of a recomputed one, what gradients of weights read.
+        working_bytes: bytes held beside what is saved, while it runs.
         part: F forward, I backward for inputs, W backward for weights.
         recompute: executed again during backward (counted apart, HFU includes it).
         routed: its rows are tokens that chose experts of this rank, so that ranks may have more or less to do.
@@ -167,6 +175,7 @@ class Kernel:
     after: tuple[str, ...] = ()
     v: int = 0
     plain: bool = False
+    working_bytes: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,3 +226,9 @@ class LayerOperators:
     def saved_bytes(self) -> float:
         """Activation bytes one micro batch leaves behind in this layer."""
         return sum(op.saved_bytes for op in self.forward if isinstance(op, Kernel))
+
+    @property
+    def weight_shapes(self) -> frozenset[tuple[int, int]]:
+        """Rows and columns of its weights, those of matmuls that stay in 16 bits left out."""
+        kernels = (op for op in self.backward if isinstance(op, Kernel) and op.part == "W")
+        return frozenset((op.m, op.n) for op in kernels if op.kind in ("gemm", "grouped_gemm") and not op.plain)

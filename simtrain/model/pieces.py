@@ -26,11 +26,13 @@ __all__ = [
     "local_tokens",
     "matmul_input_bytes",
     "memory_bound",
+    "needing",
     "norm",
     "quantised",
     "residual_add",
     "row_parallel",
     "tokens",
+    "working",
 ]
 
 FP32_BYTES = 4
@@ -278,6 +280,20 @@ def memory_bound(
     return Piece(
         (Kernel(name, kind, 0.0, forward_bytes, "F", saved_bytes=saved_bytes),),
         (Kernel(f"{name}_backward", backward_kind or kind, 0.0, backward_bytes, "I"),),
+    )
+
+
+def needing(op: Operator, working_bytes: float) -> Operator:
+    """The operator with what it holds beside what is saved, if it is a kernel."""
+    return replace(op, working_bytes=working_bytes) if isinstance(op, Kernel) else op
+
+
+def working(piece: Piece, forward_bytes: float, backward_bytes: float) -> Piece:
+    """The piece with what its kernels hold beside what is saved, each way."""
+    return replace(
+        piece,
+        forward=tuple(needing(op, forward_bytes) for op in piece.forward),
+        backward=tuple(needing(op, backward_bytes) for op in piece.backward),
     )
 
 

@@ -13,7 +13,7 @@ __all__ = ["CompressedSaved", "Layout", "Offloaded", "RecomputeModule", "expert_
 
 RecomputeModule = Literal["core_attn", "layernorm", "mla_up_proj", "mlp_act", "moe_act", "mlp", "moe", "shared_experts"]
 CompressedSaved = Literal["activation_input", "attention_output"]
-Offloaded = Literal["first_moment", "second_moment", "master"]
+Offloaded = Literal["first_moment", "second_moment", "master", "weights", "gradients", "residual"]
 
 
 def expert_tp(tp: int, ep: int, etp: int | None) -> int:
@@ -69,8 +69,9 @@ class Layout(Part):
     """Pipeline schedule."""
     precision: Precision = "bf16"
     """Input precision of the matmuls."""
-    grad_precision: Literal["fp32", "bf16"] = "fp32"
-    """Gradients are accumulated and reduced in this precision."""
+    grad_precision: Literal["fp32", "bf16"] | None = None
+    """Gradients are accumulated and reduced in this precision, bf16 standing for any 16 bits; absent: as the software
+    does."""
     moment_precision: Literal["fp32", "bf16"] = "fp32"
     """Adam's two moments are kept in this precision; DeepSeek-V3: bf16 (arXiv 2412.19437, section 3.3.3)."""
     zero: int = Field(1, ge=0, le=3)
@@ -126,6 +127,18 @@ class Layout(Part):
     reduced after the last of them, instead of after each (PyTorch FSDP).  Llama 3 sums gradients in fp32 over several
     micro batches before it reduce-scatters them (arXiv 2407.21783, section 3.3.2); that a run through one stage is what
     it sums over is from memory."""
+
+    # What of the memory a GPU holds.
+    master: Literal["fp32", "bf16", "remainder", "none"] | None = None
+    """What the optimizer keeps of a 16-bit weight beside its moments.  fp32: a copy (ZeRO, arXiv 1910.02054, section
+    3.1).  remainder: the 16 bits that make the weight an fp32 number (store_param_remainders of Apex's
+    DistributedFusedAdam).  bf16: the weight in 16 bits, where matmuls in 8 read a copy that stands for it; where they
+    do not, the weight is its own master.  none: nothing, the weight is updated as it is.  Absent: as the software
+    does."""
     offload: Annotated[tuple[Offloaded, ...], Strict(False)] = ()
-    """What of the optimizer lies in host memory: it is copied over PCIe to the GPU and back around the update, a layer
-    after the other, the next one coming while one is updated and the last one goes."""
+    """What lies in host memory.  first_moment, second_moment, master: of the optimizer.  weights, gradients: a GPU
+    holds those of the layers at work alone.  residual: what enters each layer, until its backward.  State of
+    the optimizer is copied to the GPU and back around the update, a layer after the other; the rest takes no time."""
+    head_chunks: int = Field(1, ge=1)
+    """Pieces of the tokens that the output layer and the loss run on, forward and backward of one before the next, so
+    that the logits of one piece are all that is held."""

@@ -43,7 +43,7 @@ class Scenario(Part):
         """The same with everything the layout leaves to the software filled in."""
         filled = {
             key: getattr(self.software, key)
-            for key in ("overlap_grad_reduce", "tp_overlap", "blocking_sends", "prefetch")
+            for key in ("overlap_grad_reduce", "tp_overlap", "blocking_sends", "prefetch", "grad_precision", "master")
             if getattr(self.layout, key) is None
         }
         if self.layout.overlap_param_gather is None:

@@ -13,9 +13,10 @@ from simtrain.quantities import Bytes, Seconds
 from simtrain.scenario.kernels import AttentionKernel
 from simtrain.scenario.part import Part
 
-__all__ = ["Fusion", "Software"]
+__all__ = ["Fusion", "Loss", "Software"]
 
 Fusion = Literal["fused", "eager"]
+Loss = Literal["fused", "eager", "in_place"]
 
 
 class Software(Part):
@@ -48,7 +49,7 @@ class Software(Part):
     vocabulary_multiple: int = Field(1, ge=1)
     """Vocabularies of a table of models are padded to a multiple of this times tp (Megatron-LM: 128)."""
     framework_memory: Bytes = Field("1 GiB", ge=0)
-    """CUDA context, communication buffers and allocator slack of a GPU; 1 GiB is an assumption."""
+    """Outside the allocator: CUDA context, libraries and communication buffers; 1 GiB is an assumption."""
     scatter_sends: bool = False
     """Without sequence parallelism each tensor parallel rank sends its part of the activations to the next stage, where
     they are gathered (Narayanan et al. 2021, arXiv 2104.04473, section 4.1); otherwise every rank sends them whole."""
@@ -89,3 +90,26 @@ class Software(Part):
     """With pp above 1, ``layout.reshard_after_forward`` is false and ``layout.reduce_once`` true unless given, as
     torch.distributed.pipelining does."""
     source: str = ""
+
+    # What decides the memory that a step takes.
+    grad_precision: Literal["fp32", "bf16"] = "fp32"
+    """As ``layout.grad_precision``."""
+    master: Literal["fp32", "bf16", "remainder", "none"] = "fp32"
+    """As ``layout.master``."""
+    both_gradients: bool = False
+    """Beside gradients summed in fp32 the 16-bit ones of a backward stay (DeepSpeed's BF16_Optimizer)."""
+    dummy_gradients: bool = True
+    """Where gradients of weights are added up by their matmul, autograd still gets a 16-bit tensor of each weight's
+    shape.  Transformer Engine keeps one for each shape of a layer (``get_dummy_wgrad``), Megatron-Core makes one for
+    the output layer."""
+    workspace_memory: Bytes = Field("0 GiB", ge=0)
+    """Inside the allocator through the whole step: buckets of communication, flattened copies, workspaces."""
+    logits: Literal["parallel", "gathered"] = "parallel"
+    """parallel: the loss runs on each rank's part of the vocabulary.  gathered: every rank gathers the whole."""
+    loss: Loss = "fused"
+    """fused: of logits in 16 bits one fp32 copy is kept, which becomes the softmax (Megatron-LM's vocabulary-parallel
+    cross entropy).  eager: PyTorch's cross entropy on an fp32 copy; its backward makes two more, and the stage keeps
+    its output.  in_place: the gradient overwrites the 16-bit logits (llm.c and its heirs, Liger)."""
+    fragmentation: float = Field(0.0, ge=0)
+    """Share of activation memory that a caching allocator reserves on top, in blocks that fit nothing that comes;
+    0 with expandable segments."""

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from simtrain import schedules
-from simtrain.costs.memory import stage_activations
-from simtrain.costs.step import shard_of, stage_operators
+from simtrain.costs.step import shard_of
 from simtrain.errors import InputError, LayoutError
 from simtrain.layout.parallel import plan_parallel
 from simtrain.quantities import format_quantity
@@ -21,12 +20,12 @@ from simtrain.scenario.layout import Layout
 from simtrain.scenario.model import Model
 from simtrain.scenario.scenario import Scenario
 from simtrain.schedules.cost_driven import CostDriven
-from simtrain.step.memory import held_bytes, replay_peak
+from simtrain.step.memory import activations_of, held_bytes, replay_peak
 from simtrain.step.order import pipeline_order
 from simtrain.step.report import MemoryReport
 from simtrain.step.simulate import plan_step
 
-__all__ = ["Advice", "NearestFit", "fit_advice", "largest_micro_batch", "nearest_fit", "peak_bytes"]
+__all__ = ["Advice", "NearestFit", "capacity_bytes", "fit_advice", "largest_micro_batch", "nearest_fit", "peak_bytes"]
 
 _RECOMPUTE = ("none", "selective", "full")
 
@@ -55,11 +54,12 @@ def peak_bytes(scenario: Scenario, *, searched: bool = False) -> tuple[float, ..
         raise LayoutError("workload.model is a name; load the scenario first")
     order = plan_step(scenario).order if searched else pipeline_order(scenario, parallel)
     shard = shard_of(scenario, parallel)
-    activations = stage_activations(stage_operators(model, shard, parallel))
+    activations = activations_of(scenario, model, shard, parallel)
     peaks = []
     for actions in order.actions:
         stages = sorted(set(actions[:, 1].tolist()))
-        peaks.append(held_bytes(scenario, model, parallel, stages).total + replay_peak(actions, activations))
+        held = held_bytes(scenario, model, parallel, stages, activations)
+        peaks.append(held.total + replay_peak(actions, activations))
     return tuple(peaks)
 
 

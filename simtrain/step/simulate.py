@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from simtrain.cluster.build import build
 from simtrain.cluster.topology import Topology
 from simtrain.costs.kernels import KernelModel
-from simtrain.costs.memory import stage_activations
 from simtrain.costs.prices import PriceList
 from simtrain.costs.step import StepPrices, price_step, send_bytes, shard_of, slot_costs, stage_operators
 from simtrain.engines import simulate
@@ -27,7 +26,7 @@ from simtrain.scenario.scenario import Scenario
 from simtrain.schedules.order import Order
 from simtrain.step.copies import copies_of, stands_for_uneven
 from simtrain.step.explain import contributions, coverage
-from simtrain.step.memory import memory_report
+from simtrain.step.memory import activations_of, memory_report
 from simtrain.step.money import job_report
 from simtrain.step.network import NetworkReport
 from simtrain.step.order import pipeline_order
@@ -159,7 +158,7 @@ def simulate_memory(scenario: Scenario) -> MemoryReport:
 def _memory(plan: Plan, timeline: Timeline) -> MemoryReport:
     if plan.copies:
         timeline = plan.copies.folded(timeline, plan.lowered.program)
-    activations = stage_activations(stage_operators(plan.model, plan.shard, plan.parallel))
+    activations = activations_of(plan.scenario, plan.model, plan.shard, plan.parallel)
     return memory_report(
         plan.scenario, plan.model, plan.device, plan.parallel, plan.order, activations, plan.lowered, timeline
     )

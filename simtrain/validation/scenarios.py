@@ -10,11 +10,13 @@ from pydantic import ValidationError
 
 from simtrain.errors import InputError, ScenarioError
 from simtrain.layout.parallel import even_split, plan_parallel
+from simtrain.model.layers import recompute_places
 from simtrain.scenario.cluster import Cluster
 from simtrain.scenario.kernels import AttentionKernel
 from simtrain.scenario.layout import Layout
 from simtrain.scenario.model import Model
 from simtrain.scenario.scenario import Scenario
+from simtrain.scenario.software import Software
 from simtrain.scenario.workload import Workload
 from simtrain.validation.hardware import cluster_of
 from simtrain.validation.rows import Row
@@ -40,7 +42,6 @@ _ATTENTION_KERNELS: tuple[tuple[str, AttentionKernel | None], ...] = (
     (r"triton", "triton"),
 )
 """Words of the column of attention kernels, the first that is found counts; PyTorch's own is FlashAttention-2."""
-_OFFLOADED = {"offload-opt-m": "first_moment", "offload-opt-v": "second_moment", "offload-master": "master"}
 _OVERLAP: tuple[tuple[str, dict[str, object]], ...] = (
     (r"no tp (comm\w* )?overlap", {"tp_overlap": "none"}),
     (r"(synchronous|blocking) (pp )?(p2p|sends?)", {"blocking_sends": True}),
@@ -49,6 +50,8 @@ _OVERLAP: tuple[tuple[str, dict[str, object]], ...] = (
     (r"cp (all-?gather)", {"cp_comm": "all_gather"}),
 )
 """Words of the column of overlap, and what they set in the layout; other words say nothing here."""
+_PARTS_SINCE = 2025
+_PARTS_TRIED = (("layernorm", "mlp_act", "moe_act", "mla_up_proj"), ("core_attn",), ("core_attn", "mlp", "moe"))
 
 
 class IncompleteError(ScenarioError):
@@ -92,7 +95,7 @@ def _knobs(row: Row, model: Model) -> Iterator[dict[str, object]]:
     if inner * dp != gpus:
         raise IncompleteError(f"tp * pp * cp * dp = {inner * dp} is not n_gpus = {gpus}")
     micro = [row.micro_batch] if row.micro_batch else [m for m in _MICRO_BATCHES if row.global_batch % (dp * m) == 0]
-    for micro_batch, vpp, recompute in itertools.product(micro, _chunks(row, model, pp), _recompute(row)):
+    for micro_batch, vpp, recompute in itertools.product(micro, _chunks(row, model, pp), _recompute(row, model)):
         yield {"dp": dp, "micro_batch": micro_batch, "vpp": vpp, **recompute}
 
 
@@ -113,7 +116,7 @@ def _chunks(row: Row, model: Model, pp: int) -> Sequence[int]:
     return [v for v in range(1, model.layers // pp + 1) if model.layers % (pp * v) == 0] or [1]
 
 
-def _recompute(row: Row) -> Sequence[dict[str, object]]:
+def _recompute(row: Row, model: Model) -> Sequence[dict[str, object]]:
     text = row.recompute.lower()
     if text.startswith("full"):
         return ({"recompute": "full"},)
@@ -124,7 +127,19 @@ def _recompute(row: Row) -> Sequence[dict[str, object]]:
         return ({"recompute": "selective"},)
     if text in ("none", "mostly none"):
         return ({"recompute": "none"},)
-    return ({"recompute": "none"}, {"recompute": "selective"}, {"recompute": "full"})
+    return _unknown_recompute(row, model)
+
+
+def _unknown_recompute(row: Row, model: Model) -> Sequence[dict[str, object]]:
+    """From what costs least to what saves most; parts of layers other than attention since Megatron-Core of 2025."""
+    some: list[tuple[str, ...]] = [("core_attn",)]
+    if (row.stack_year or 9999) >= _PARTS_SINCE:
+        known = {name for place in recompute_places(model) for name in place}
+        some = [tuple(name for name in parts if name in known) for parts in _PARTS_TRIED]
+    selective: list[dict[str, object]] = [
+        {"recompute": "selective", "recompute_modules": parts} for parts in some if parts
+    ]
+    return ({"recompute": "none"}, *selective, {"recompute": "full"})
 
 
 def _scenario(row: Row, cluster: Cluster, model: Model, knobs: dict[str, object]) -> Scenario:
@@ -147,6 +162,7 @@ def _scenario(row: Row, cluster: Cluster, model: Model, knobs: dict[str, object]
             "layers_per_stage": None if model.layers % stages == 0 else even_split(model.layers, stages),
             **_state(row),
             **_overlap(row),
+            **_memory(row),
         }
     )
     chosen: dict[str, str] = {}
@@ -158,13 +174,7 @@ def _scenario(row: Row, cluster: Cluster, model: Model, knobs: dict[str, object]
     if "eager" in row.attention.lower():
         chosen["softmax"] = "eager"
     software = software.model_copy(update=chosen)
-    multiple = software.vocabulary_multiple * (row.tp or 1)
-    model = model.model_copy(
-        update={
-            "vocab": -(-model.vocab // multiple) * multiple,
-            "dropout": software.dropout and model.learned_positions > 0,
-        }
-    )
+    model = _as_trained(row, model, software)
     workload = Workload(
         title=model.title,
         model=model,
@@ -173,6 +183,24 @@ def _scenario(row: Row, cluster: Cluster, model: Model, knobs: dict[str, object]
         tokens=row.global_batch * row.sequence,
     )
     return Scenario(name=row.id, cluster=cluster, workload=workload, layout=layout, software=software)
+
+
+def _as_trained(row: Row, model: Model, software: Software) -> Model:
+    """The model with the padding, positions and dropout of its software.
+
+    The table of models has no column for positions.  GPT-2 and its heirs, which have biases on all linear layers,
+    learn them (and the counts of the table leave them out) unless its note says ALiBi.
+    """
+    multiple = software.vocabulary_multiple * (row.tp or 1)
+    heir = model.linear_bias and not model.gated_mlp and "ALiBi" not in model.source
+    positions = model.learned_positions or (row.sequence if heir else 0)
+    return model.model_copy(
+        update={
+            "vocab": -(-model.vocab // multiple) * multiple,
+            "learned_positions": positions,
+            "dropout": software.dropout and positions > 0,
+        }
+    )
 
 
 def _schedule(row: Row, vpp: int) -> str:
@@ -201,17 +229,38 @@ def _state(row: Row) -> dict[str, object]:
     """Precision of gradients and optimizer, where the row's description of its numbers names them."""
     text = row.dtype.lower()
     if "bf16 weights and optimizer states" in text:
-        return {"grad_precision": "bf16", "moment_precision": "bf16"}
-    return {}
+        return {"grad_precision": "bf16", "moment_precision": "bf16", "master": "bf16"}
+    return {"grad_precision": "fp32"} if "fp32 grad" in text else {}
 
 
 def _overlap(row: Row) -> dict[str, object]:
     """What the row's overlap column says runs beside what."""
     text = row.overlap.lower()
     found = {key: value for words, settings in _OVERLAP if re.search(words, text) for key, value in settings.items()}
-    offload = tuple(part for words, part in _OFFLOADED.items() if words in text)
-    if offload:
-        found["offload"] = offload
     if re.search(r"deep-?ep\b", f"{text} {row.attention.lower()}"):
         found["dispatcher"] = "deepep"
     return found
+
+
+_OFFLOADED = (
+    ("offload-opt-m", "first_moment"),
+    ("offload-opt-v", "second_moment"),
+    ("offload-master", "master"),
+    ("offload-gradients", "gradients"),
+    ("offload-residual", "residual"),
+)
+_HEAD_CHUNKS = re.compile(r"lmhead-chunks=(\d+)")
+
+
+def _memory(row: Row) -> dict[str, object]:
+    """What the column of flags sends to host memory, and pieces of the output layer (flags of LLMQ).
+
+    Sharded weights whose master is in host memory are fetched from there.  What it calls chunks of attention's backward
+    bounds a workspace that is not counted here.
+    """
+    words = row.overlap.lower().split()
+    offload = [where for word, where in _OFFLOADED if word in words]
+    if "offload-master" in words and "shard-weights" in words:
+        offload.append("weights")
+    chunks = _HEAD_CHUNKS.search(row.overlap.lower())
+    return {"offload": offload, "head_chunks": int(chunks[1]) if chunks else 1}

@@ -14,6 +14,8 @@ _FAMILIES = {
     "megatron-deepspeed": (("megatron-deepspeed", 9999),),
     "deepspeed": (("deepspeed-2021", 2021), ("megatron-deepspeed", 9999)),
     "torch-fsdp": (("torch-fsdp-2023", 2023), ("torch-fsdp", 9999)),
+    "nemo-megatron-core": (("nemo-2024", 2024), ("megatron-bridge", 9999)),
+    "megatron-core": (("nemo-2024", 2024), ("megatron-bridge", 9999)),
     "llmq": (("llmq", 9999),),
     "nemo-automodel": (("nemo-automodel", 9999),),
 }

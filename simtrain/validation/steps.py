@@ -18,6 +18,7 @@ from simtrain.importers.model_table import read_models
 from simtrain.model.flops import model_flops_per_token
 from simtrain.scenario.model import Model
 from simtrain.scenario.scenario import Scenario
+from simtrain.step.fit import capacity_bytes, peak_bytes
 from simtrain.step.simulate import simulate_step
 from simtrain.validation.errors_of import ErrorFigures, error_figures
 from simtrain.validation.floor import Baseline, floor
@@ -40,7 +41,8 @@ class Predicted:
 
     Attributes:
         status: ``predicted``, or ``skipped`` for a ``reason``.
-        step_s: seconds of a step. peak_memory_gib: of the worst GPU. out_of_memory: that is more than a GPU has.
+        step_s: seconds of a step. peak_memory_gib: of the worst GPU, as its allocator counts. out_of_memory: that and
+            what lies outside the allocator are more than a GPU has.
         settings: what was chosen for knobs that the row leaves open.
         error: predicted / measured step time - 1; None where nothing was measured.
         extrapolated, operators: kernels without measurements on the device, of all.
@@ -174,7 +176,7 @@ def _predict(row: Row, model: Model | None) -> Predicted:
     except SimtrainError as error:
         return Predicted(row, "skipped", str(error))
     best, reason = None, ""
-    for scenario in scenarios:
+    for scenario in _worth_a_try(scenarios):
         try:
             one = _simulated(row, scenario, len(scenarios) > 1)
         except SimtrainError as error:
@@ -183,6 +185,28 @@ def _predict(row: Row, model: Model | None) -> Predicted:
         if best is None or _rank(one) < _rank(best):
             best = one
     return best or Predicted(row, "skipped", reason)
+
+
+def _worth_a_try(scenarios: Sequence[Scenario]) -> Sequence[Scenario]:
+    """For each micro batch and count of chunks the first setting that fits, since those after it recompute more.
+
+    All of them where none fits.
+    """
+    if len(scenarios) == 1:
+        return scenarios
+    lightest: dict[tuple[int, int], Scenario] = {}
+    for scenario in scenarios:
+        shape = scenario.layout.micro_batch, scenario.layout.vpp
+        if shape not in lightest and _fits(scenario):
+            lightest[shape] = scenario
+    return list(lightest.values()) or scenarios
+
+
+def _fits(scenario: Scenario) -> bool:
+    try:
+        return max(peak_bytes(scenario)) <= capacity_bytes(scenario)
+    except SimtrainError:
+        return False
 
 
 def _rank(one: Predicted) -> tuple[bool, float]:
@@ -204,7 +228,7 @@ def _simulated(row: Row, scenario: Scenario, chosen: bool) -> Predicted:
         row,
         "predicted",
         step_s=step.time_s,
-        peak_memory_gib=max(step.memory.peak_bytes) / _GIB,
+        peak_memory_gib=(max(step.memory.peak_bytes) - scenario.software.framework_memory) / _GIB,
         out_of_memory=not step.memory.fits,
         settings=words,
         extrapolated=step.coverage.extrapolated,

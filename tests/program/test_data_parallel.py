@@ -17,7 +17,7 @@ from simtrain.program.blocks import SCOPES
 from simtrain.program.program import STREAMS, Phase, Program, Stream
 from simtrain.program.timeline import Timeline
 from simtrain.schedules.order import Action
-from simtrain.step.memory import held_bytes
+from simtrain.step.memory import activations_of, held_bytes
 from simtrain.step.simulate import Plan, plan_step, simulate_memory
 from tests.small import small
 
@@ -421,7 +421,7 @@ def test_states_are_sharded_over_the_group(zero: int, group: int) -> None:
     base = ("layout.tp=1", "layout.pp=1")
     full = plan_step(small(*base, "layout.zero=0"))
     cut = plan_step(small(*base, f"layout.zero={zero}", f"layout.shard_group={group}"))
-    one, other = (held_bytes(p.scenario, p.model, p.parallel, [0]) for p in (full, cut))
+    one, other = (held_bytes(*_state(p)) for p in (full, cut))
     assert other.optimizer == pytest.approx(one.optimizer / group)
     assert other.gradients == pytest.approx(one.gradients / (group if zero > 1 else 1))
     assert other.weights == pytest.approx(one.weights / (group if zero > 2 else 1))
@@ -430,7 +430,8 @@ def test_states_are_sharded_over_the_group(zero: int, group: int) -> None:
 
 
 def _state(plan: Plan) -> tuple[object, ...]:
-    return plan.scenario, plan.model, plan.parallel, [0]
+    activations = activations_of(plan.scenario, plan.model, plan.shard, plan.parallel)
+    return plan.scenario, plan.model, plan.parallel, [0], activations
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,12 @@ CASES = {
     ),
     "micro batch 2": ("layout.micro_batch=2",),
     "no pipeline": ("layout.pp=1",),
+    "eager loss of gathered logits": ("software.loss=eager", "software.logits=gathered", "software.fragmentation=0.2"),
+    "in host memory": (
+        "layout.offload=[first_moment, second_moment, master, weights, gradients, residual]",
+        "layout.recompute=full",
+    ),
+    "output layer in pieces": ("layout.head_chunks=4", "software.loss=in_place", "software.workspace_memory=1 GiB"),
     "uneven, tied": ("layout.layers_per_stage=[1, 3]", "workload.model.tied_embeddings=true"),
 }
 ONE_RANK = ("layout.tp=1", "layout.pp=1", "layout.recompute=full")
@@ -110,6 +116,9 @@ def test_tf32_is_kept_in_four_bytes_and_needs_no_master_weights(precision: str, 
         (("layout.moment_precision=bf16",), 8, 22),
         (("layout.grad_precision=bf16",), 12, 28),
         (("layout.precision=fp32",), 8, 28),
+        (("layout.master=remainder",), 10, 28),
+        (("layout.master=none",), 8, 24),
+        (("layout.master=bf16",), 8, 24),
     ],
 )
 def test_adam_moves_what_it_keeps_twice_the_gradient_and_the_weight(
@@ -121,6 +130,55 @@ def test_adam_moves_what_it_keeps_twice_the_gradient_and_the_weight(
     held = parameter_bytes(plan.model, plan.scenario.layout, plan.parallel, [0])
     assert held.optimizer == state * held.updated
     assert adam.cost.kernel.bytes == moved * held.updated
+
+
+def test_a_16_bit_master_lies_with_the_optimizer_where_matmuls_read_8_bits() -> None:
+    """The weight itself is then the copy that matmuls read."""
+    options = ("layout.tp=1", "layout.pp=1", "layout.precision=fp8")
+    plain = simulate_memory(small(*options)).parts
+    found = simulate_memory(small(*options, "layout.master=bf16")).parts
+    assert found["weights"][0] == plain["weights"][0] / 2
+    assert found["optimizer"][0] == pytest.approx(plain["optimizer"][0] * 10 / 12)
+
+
+@pytest.mark.parametrize("part", ["first_moment", "second_moment", "master", "weights", "gradients", "residual"])
+def test_what_lies_in_host_memory_leaves_room(part: str) -> None:
+    """Weights and gradients leave two layers behind: here the embedding or the head beside a layer."""
+    options = ("layout.tp=1", "layout.pp=1", "layout.zero=0", "layout.recompute=full", "workload.model.layers=6")
+    all_here, away = (simulate_memory(small(*options, f"layout.offload=[{p}]")) for p in ("", part))
+    saved = {key: all_here.parts[key][0] - away.parts[key][0] for key in all_here.parts}
+    parameters = all_here.parts["weights"][0] / 2
+    lost = {"first_moment": 4, "second_moment": 4, "master": 4}
+    if part in lost:
+        assert saved.pop("optimizer") == pytest.approx(lost[part] * parameters)
+    elif part == "residual":
+        assert saved.pop("activations") == (6 - 2) * 2 * 1024 * 4096
+    else:
+        assert away.parts[part][0] == 0.0
+        assert 0 < -saved.pop("buffers") < saved.pop(part)
+    assert not any(saved.values())
+
+
+def test_the_allocator_reserves_a_share_on_top_of_activations() -> None:
+    tight, loose = (simulate_memory(small(f"software.fragmentation={share}")).parts for share in (0, 0.25))
+    assert loose["activations"] == pytest.approx([1.25 * one for one in tight["activations"]])
+    assert {k: v for k, v in loose.items() if k != "activations"} == {
+        k: v for k, v in tight.items() if k != "activations"
+    }
+
+
+def test_dummy_gradients_take_one_tensor_for_each_shape_of_a_layer() -> None:
+    options = ("layout.tp=1", "layout.pp=1", "software.dummy_gradients=")
+    with_them, without = (simulate_memory(small(f"{options[2]}{x}", *options[:2])).parts for x in ("true", "false"))
+    shapes = 4096 * (3 * 4096) + 4096 * 4096 + 4096 * (2 * 11008) + 11008 * 4096
+    assert with_them["buffers"][0] - without["buffers"][0] == 2 * shapes
+
+
+def test_both_gradients_are_kept_where_the_software_does() -> None:
+    options = ("layout.tp=1", "layout.pp=1", "software.both_gradients=true")
+    for precision, size in (("fp32", 6), ("bf16", 2)):
+        parts = simulate_memory(small(*options, f"layout.grad_precision={precision}")).parts
+        assert parts["gradients"][0] == parts["weights"][0] * size / 2
 
 
 def test_a_split_backward_keeps_remade_norm_outputs_for_the_weight_gradients() -> None:
