@@ -81,7 +81,7 @@ def shard_of(scenario: Scenario, parallel: Parallel) -> Shard:
     layout, workload = scenario.layout, scenario.workload
     moe = workload.model.moe if isinstance(workload.model, Model) else None
     limited = moe is not None and moe.max_nodes_per_token is not None
-    dispatcher = layout.dispatcher or ("deepep" if limited else "alltoall")
+    dispatcher = layout.dispatcher or scenario.software.dispatcher or ("deepep" if limited else "alltoall")
     return Shard(
         micro_batch=layout.micro_batch,
         sequence=workload.sequence_length,

@@ -50,6 +50,8 @@ class Software(Part):
     """Vocabularies of a table of models are padded to a multiple of this times tp (Megatron-LM: 128)."""
     framework_memory: Bytes = Field("1 GiB", ge=0)
     """Outside the allocator: CUDA context, libraries and communication buffers; 1 GiB is an assumption."""
+    dispatcher: Literal["alltoall", "deepep"] | None = None
+    """As ``layout.dispatcher``."""
     scatter_sends: bool = False
     """Without sequence parallelism each tensor parallel rank sends its part of the activations to the next stage, where
     they are gathered (Narayanan et al. 2021, arXiv 2104.04473, section 4.1); otherwise every rank sends them whole."""

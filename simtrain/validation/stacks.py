@@ -16,6 +16,7 @@ _FAMILIES = {
     "torch-fsdp": (("torch-fsdp-2023", 2023), ("torch-fsdp", 9999)),
     "nemo-megatron-core": (("nemo-2024", 2024), ("megatron-bridge", 9999)),
     "megatron-core": (("nemo-2024", 2024), ("megatron-bridge", 9999)),
+    "hai-llm": (("hai-llm", 9999),),
     "llmq": (("llmq", 9999),),
     "nemo-automodel": (("nemo-automodel", 9999),),
 }

@@ -222,7 +222,7 @@ def apply_copy(copy: Copy, tables: Tables) -> None:
     if copy.base or copy.ratios:
         compute = tables.values(copy.base or copy.lender)["compute"]
         ratios = [tables.values(up)["compute"] / tables.values(down)["compute"] for up, down in copy.ratios]
-        values["compute"] = min(rounded(compute * float(np.mean(ratios))), 1.0)
+        values["compute"] = min(rounded(compute * float(np.mean(ratios or [1.0]))), 1.0)
     tables.put((copy.device, copy.target), values, copy.source, measured=False)
 
 

@@ -232,6 +232,27 @@ def _scaled(device: str, lender: str) -> tuple[Copy, ...]:
     )
 
 
+def _searched_fp8(device: str) -> tuple[Copy, ...]:
+    """Matmuls in 8 bits of a device of which only the best shape is known; that search ran at the clock of its power."""
+    return (
+        Copy(
+            device,
+            "gemm_fp8",
+            (_B200, "gemm"),
+            "derived: best shape of a search in fp8; tiles and waves as b200-sxm in 16 bits",
+            base=(device, f"{_BEST}_fp8"),
+            without=("throttle", "throttle_time"),
+        ),
+        Copy(
+            device,
+            "grouped_gemm_fp8",
+            (device, "grouped_gemm"),
+            "derived: grouped_gemm, scaled as gemm_fp8 to gemm",
+            ratios=(((device, "gemm_fp8"), (device, "gemm")),),
+        ),
+    )
+
+
 def _streams(device: str, lender: str, source: str, names: tuple[str, ...] = _STREAMS) -> tuple[Copy, ...]:
     return tuple(Copy(device, name, (lender, name), source) for name in names)
 
@@ -257,6 +278,8 @@ COPIES = (
     *_derived("mi300x", _H100),
     *_derived("gb200", _B200, (((_B200, "gemm"), (_B200, _BEST)),)),
     *_scaled("rtx4090", _A100),
+    *_searched_fp8(_B200),
+    *_searched_fp8("gb200"),
     *(
         copy
         for device, lender in (
