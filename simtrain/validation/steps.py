@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from simtrain.errors import SimtrainError, UnsupportedError
 from simtrain.importers.model_table import read_models
@@ -26,13 +26,28 @@ from simtrain.validation.rows import Row, read_rows
 from simtrain.validation.scenarios import candidates
 from simtrain.validation.within import Compared, Layouts, independent_errors, rank_layouts
 
-__all__ = ["GroupFigures", "Predicted", "StepsReport", "measured_models", "measured_steps", "predict_steps"]
+__all__ = [
+    "GroupFigures",
+    "Predicted",
+    "StepsReport",
+    "in_processes",
+    "measured_models",
+    "measured_steps",
+    "newest",
+    "predict",
+    "predict_steps",
+    "report_of",
+    "row_counts",
+]
 
 _GIB = 2.0**30
 _SKIPPED_FREELY = 0.05
 """Share of a group's complete rows that may be skipped; each beyond that counts as an error of 100 %."""
 _TRAINING = ("pretrain", "sft")
 _INSTEAD_OF_TIME = 1e30
+
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +77,7 @@ class Predicted:
     operators: int = 0
     counts: bool = False
     flops: tuple[float, ...] = ()
+    scenario: Scenario | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +149,16 @@ def predict_steps(
     """
     rows, shapes = read_rows(data), read_models(models)
     found = []
-    for predicted in _in_processes(rows, shapes, workers or _cores()):
-        found.append(_scored(predicted))
+    for predicted in in_processes(rows, shapes, workers, predict):
+        found.append(replace(predicted, scenario=None))
         advance(predicted.row.id)
-    newest = _newest(rows)
-    scored = tuple(replace(one, counts=_counts(one.row) and i in newest) for i, one in enumerate(found))
+    return report_of(found, shapes)
+
+
+def report_of(found: Sequence[Predicted], shapes: Mapping[str, Model]) -> StepsReport:
+    """Errors of rows, and figures of their groups."""
+    last = newest([one.row for one in found])
+    scored = tuple(replace(_scored(one), counts=row_counts(one.row) and i in last) for i, one in enumerate(found))
     grouped: dict[str, list[Predicted]] = defaultdict(list)
     for one in scored:
         grouped[one.row.group].append(one)
@@ -148,17 +169,26 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _in_processes(rows: Sequence[Row], models: Mapping[str, Model], workers: int) -> Iterator[Predicted]:
-    """Predictions in order; the first is made here, so that what it compiles is on disk for all."""
-    yield from (_predict(row, models.get(row.model)) for row in rows[:1])
-    rest = rows[1:]
+def in_processes(
+    rows: Sequence[Row], models: Mapping[str, Model], workers: int, work: Callable[[Row, Model | None], Found]
+) -> Iterator[Found]:
+    """What ``work`` makes of each row, in order; the first here, so that what it compiles is on disk for all.
+
+    Args:
+        rows: rows.
+        models: architectures by name.
+        workers: processes; 0: as many as there are cores.
+        work: a function of a module, which processes can import.
+    """
+    yield from (work(row, models.get(row.model)) for row in rows[:1])
+    rest, workers = rows[1:], workers or _cores()
     if workers == 1 or len(rest) < 2:
-        yield from (_predict(row, models.get(row.model)) for row in rest)
+        yield from (work(row, models.get(row.model)) for row in rest)
         return
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(workers, len(rest)), context, initializer=_leave_interrupts_to_the_parent)
     try:
-        yield from pool.map(_predict, rest, [models.get(row.model) for row in rest], chunksize=4)
+        yield from pool.map(work, rest, [models.get(row.model) for row in rest], chunksize=4)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -167,8 +197,8 @@ def _leave_interrupts_to_the_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _predict(row: Row, model: Model | None) -> Predicted:
-    """The prediction of a row, or why there is none."""
+def predict(row: Row, model: Model | None) -> Predicted:
+    """The prediction of a row with the scenario that it rests on, or why there is none."""
     if row.task not in (*_TRAINING, "memory_only", ""):
         return Predicted(row, "skipped", f"task {row.task} is not simulated")
     try:
@@ -183,7 +213,7 @@ def _predict(row: Row, model: Model | None) -> Predicted:
             reason = str(error)
             continue
         if best is None or _rank(one) < _rank(best):
-            best = one
+            best = replace(one, scenario=scenario)
     return best or Predicted(row, "skipped", reason)
 
 
@@ -244,7 +274,8 @@ def _scored(one: Predicted) -> Predicted:
     return replace(one, error=one.step_s / measured - 1)
 
 
-def _counts(row: Row) -> bool:
+def row_counts(row: Row) -> bool:
+    """Whether a row's step time enters the figures of its group."""
     return (
         row.complete
         and row.measured.step_s is not None
@@ -256,7 +287,7 @@ def _counts(row: Row) -> bool:
 _APART = ("id", "group", "stack_version", "stack_year", "measured")
 
 
-def _newest(rows: Sequence[Row]) -> set[int]:
+def newest(rows: Sequence[Row]) -> set[int]:
     """Of rows alike but for the version of the software, the place of the newest."""
     last: dict[tuple[object, ...], int] = {}
     for i, row in enumerate(rows):

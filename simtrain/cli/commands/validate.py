@@ -29,6 +29,13 @@ def validate(
     collectives: Annotated[
         Path | None, typer.Option("--collectives", metavar="FILE.csv", help="Collective times instead of step times.")
     ] = None,
+    leave_one_out: Annotated[
+        bool,
+        typer.Option(
+            "--leave-one-out",
+            help="Fit the coefficients of training steps without each publisher's rows, and predict these.",
+        ),
+    ] = False,
     html: Annotated[
         Path | None,
         typer.Option(
@@ -41,7 +48,7 @@ def validate(
 
     Predictions read the columns of hardware, model, layout and software alone.
     """
-    _check(data, models, kernels, collectives, html)
+    _check(data, models, kernels, collectives, html, leave_one_out)
     if kernels:
         from simtrain.validation.kernels import predict_kernels
 
@@ -51,11 +58,16 @@ def validate(
 
         _print_timing(predict_collectives(collectives), json)
     else:
-        _steps(data, models, html, json)
+        _steps(data, models, html, json, leave_one_out)
 
 
 def _check(
-    data: Path | None, models: Path | None, kernels: Path | None, collectives: Path | None, html: Path | None
+    data: Path | None,
+    models: Path | None,
+    kernels: Path | None,
+    collectives: Path | None,
+    html: Path | None,
+    leave_one_out: bool,
 ) -> None:
     """At most one question, and only options that it has.
 
@@ -63,7 +75,8 @@ def _check(
         InputError: otherwise.
     """
     timing = "--kernels" if kernels else "--collectives" if collectives else ""
-    given = {"--collectives": kernels and collectives, "--data": data, "--models": models, "--html": html}
+    files = {"--collectives": kernels and collectives, "--data": data, "--models": models, "--html": html}
+    given = {**files, "--leave-one-out": leave_one_out}
     wrong = [option for option, value in given.items() if value]
     if timing and wrong:
         raise InputError(f"{timing} is a question of its own; leave out {wrong[0]}")
@@ -71,14 +84,21 @@ def _check(
         raise InputError("--models needs --data: the rows that name them")
 
 
-def _steps(data: Path | None, models: Path | None, html: Path | None, json: bool) -> None:
+def _steps(data: Path | None, models: Path | None, html: Path | None, json: bool, leave_one_out: bool) -> None:
     from simtrain.report.validation_text import skipped_table, step_errors_table, steps_document
     from simtrain.validation.rows import read_rows
     from simtrain.validation.steps import measured_models, measured_steps, predict_steps
 
     rows, shapes = data or measured_steps(), models or measured_models()
-    with progress("predicting", total=len(read_rows(rows))) as advance:
-        report = predict_steps(rows, shapes, advance=advance)
+    if leave_one_out:
+        from simtrain.validation.leave_out import independent_rows
+        from simtrain.validation.leave_out import leave_one_out as fit_and_predict
+
+        with progress("predicting", total=len(independent_rows(rows, shapes))) as advance:
+            report = fit_and_predict(rows, shapes, advance=advance)
+    else:
+        with progress("predicting", total=len(read_rows(rows))) as advance:
+            report = predict_steps(rows, shapes, advance=advance)
     if html:
         from simtrain.report.parity_figure import write_parity_page
 

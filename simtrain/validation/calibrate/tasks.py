@@ -233,7 +233,7 @@ def _scaled(device: str, lender: str) -> tuple[Copy, ...]:
 
 
 def _searched_fp8(device: str) -> tuple[Copy, ...]:
-    """Matmuls in 8 bits of a device of which only the best shape is known; that search ran at the clock of its power."""
+    """Matmuls in 8 bits of which only the best shape is known; that search ran at the clock that power allows."""
     return (
         Copy(
             device,
