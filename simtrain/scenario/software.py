@@ -58,7 +58,7 @@ class Software(Part):
     grad_accumulation: Fusion = "fused"
     """Gradients of weights over micro batches. fused: the matmul adds to the sum. eager: it writes a gradient in the
     precision of activations, and a kernel adds that."""
-    calls_per_operator: int = Field(3, ge=0)
+    calls_per_operator: int = Field(6, ge=0)
     """Calls of Python, dispatcher and autograd for each kernel or exchange, of ``host_call`` of the node each; 0 where
     the host never holds the GPU up (CUDA graphs, C++)."""
     calls_per_step: int = Field(3000, ge=0)
