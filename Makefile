@@ -38,6 +38,7 @@ bench: $(VENV)/.run
 calibrate: $(VENV)/.run
 	$(BIN)/python -m simtrain.validation.calibrate.kernels
 	$(BIN)/python -m simtrain.validation.calibrate.collectives
+	$(BIN)/python -m simtrain.validation.calibrate.steps
 
 figures: $(VENV)/.dev
 	$(BIN)/python docs/figures.py

@@ -14,4 +14,5 @@ def small(*overrides: str, model: str = "llama2-7b", cluster: str = "2x-hgx-h100
         "layout": {"tp": 2, "pp": 2},
         "software": {"calls_per_operator": 0, "calls_per_step": 0},  # a GPU that never waits for its host
     }
-    return st.load(document, f"workload.model.layers={layers}", *overrides)
+    alike = "cluster.node.device.speed_spread=0.0"
+    return st.load(document, f"workload.model.layers={layers}", alike, *overrides)

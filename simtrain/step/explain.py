@@ -87,6 +87,21 @@ _SUFFIX = {
 }
 
 
+def _host_contribution(name: str, count: int, busy_s: float, held_s: float, timeline: Timeline) -> Contribution:
+    return Contribution(
+        name=name,
+        kind="host",
+        count=count,
+        each_s=busy_s / count if count else 0.0,
+        busy_s=busy_s,
+        exposed_s=held_s,
+        share=held_s / timeline.makespan_s if timeline.makespan_s else 0.0,
+        formula="calls of the software x host_call of the node, or workload.host_time_per_micro_batch",
+        inputs="",
+        source="software profile",
+    )
+
+
 def _contribution(
     name: str,
     phase: Phase,
@@ -96,6 +111,8 @@ def _contribution(
     timeline: Timeline,
     known: dict[tuple[str, str], Priced],
 ) -> Contribution:
+    if phase is Phase.HOST:
+        return _host_contribution(name, count, float(busy), float(held), timeline)
     op = known.get((name, _PART.get(phase, "")), known.get((name, "")))
     cost = op.cost if op is not None else None
     shape = "" if op is None else f"{op.flops:.4g} FLOP, {op.bytes:.4g} B"

@@ -50,7 +50,7 @@ def test_llama3_405b_loses_with_half_the_micro_batches_what_was_published() -> N
     "name",
     [
         pytest.param("balanced", marks=pytest.mark.xfail(reason="predicted 139,000")),
-        pytest.param("natural routing", marks=pytest.mark.xfail(reason="predicted 156,000")),
+        "natural routing",
     ],
 )
 def test_deepseek_v3_takes_the_published_hours(name: str) -> None:

@@ -370,7 +370,7 @@ def test_gradients_may_be_reduced_once_a_step(case: str) -> None:
     each, once = (plan_of(case, f"layout.reduce_once={x}") for x in ("false", "true"))
     many, one = (bytes_by_name(plan.lowered.program, Stream.DP)["gradient reduction"] for plan in (each, once))
     assert many == pytest.approx(one * each.order.microbatches)
-    held = [held_bytes(plan.scenario, plan.model, plan.parallel, [0]).gradients for plan in (each, once)]
+    held = [held_bytes(*_state(plan)).gradients for plan in (each, once)]
     assert held[1] > held[0]
 
 

@@ -86,13 +86,3 @@ def test_sends_cut_over_tensor_parallel_ranks() -> None:
     assert cut.send_gather is not None
     assert cut.send_gather.bytes == whole.send_bytes
     assert plan_step(small("layout.sp=true", "software.scatter_sends=true")).prices.send_gather is None
-
-
-@pytest.mark.parametrize(("k", "slower"), [(112, False), (108, True), (225, True)])
-def test_rows_that_are_no_multiple_of_16_bytes_are_slow(k: int, slower: bool) -> None:
-    model = KernelModel(device(), "dense", "bf16")
-    times = [
-        model.time(Kernel("scores", "gemm", 2.0 * 64 * 2048 * 2048 * d, 1.0, "F", 2048, 2048, d, 64)).total_s / d
-        for d in (k, 128)
-    ]
-    assert (times[0] > 1.5 * times[1]) == slower

@@ -62,3 +62,15 @@ def test_rows_of_one_publisher_are_predicted_without_them(tmp_path: object, monk
     second = leave_one_out(measured_steps(), measured_models(), workers=1)
     assert first.rows[0].step_s == second.rows[0].step_s
     assert first.rows[1].row == second.rows[1].row
+
+
+def test_the_table_sets_values_in_use_beside_fitted_ones() -> None:
+    from simtrain.validation.calibrate.steps import main, table
+
+    text = table(
+        [slopes(f"g{i}", base, {MATMUL: 0.9, COPIES: 4.0}) for i, base in zip("abc", (1.0, 5.0, 9.0), strict=True)]
+    )
+    line = next(line for line in text.splitlines() if "Ampere" in line)
+    assert "| matmul | Ampere | 0.95 | 0.9" in line
+    assert line.endswith("| 3 |")
+    assert main(["--check"]) == 2

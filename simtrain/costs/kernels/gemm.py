@@ -7,14 +7,14 @@
     k' = k/s rounded up to 64;  reduce = 4 m n groups s bytes through memory where s > 1
 
 Tiles are those of CUTLASS and cuBLAS; a split of k fills SMs that a small output leaves idle.  A gradient of the
-weight (part W) computes ``accumulate`` times as long.  Rows that are no multiple of 16 bytes take narrower loads.  Long
-matmuls lose clock to the power limit: compute is multiplied by 1 + throttle * F / (F + throttle_time), F being the time
-at peak.  Groups launched one by one add ``each`` for each.
+weight (part W) computes ``accumulate`` times as long.  Long matmuls lose clock to the power limit: compute is
+multiplied by 1 + throttle * F / (F + throttle_time), F being the time at peak.  Groups launched one by one add ``each``
+for each.
 """
 
 from __future__ import annotations
 
-from math import ceil, gcd
+from math import ceil
 
 from simtrain.costs.kernels.work import Chip, Work, ceil_div, roofline
 from simtrain.model.operators import Kernel
@@ -30,7 +30,6 @@ _K_STEP = 64
 _LEAST_K = 128
 """Columns that a split leaves at least."""
 _PARTIAL_BYTES = 4
-_ALIGNED = 8
 
 
 def tiles_of(architecture: str) -> tuple[tuple[int, int], ...]:
@@ -49,19 +48,8 @@ def gemm(kernel: Kernel, efficiency: GemmEfficiency, chip: Chip) -> Work:
     factor = efficiency.accumulate if kernel.part == "W" else 1.0
     if efficiency.throttle and peak_s:
         factor *= 1 + efficiency.throttle * peak_s / (peak_s + efficiency.throttle_time)
-    factor /= _alignment(kernel)
     seconds = max(seconds, plain.compute_s) * factor + efficiency.each * kernel.groups
     return Work(seconds, plain.memory_s, blocks, note)
-
-
-def _alignment(kernel: Kernel) -> float:
-    """Share of the rate with rows of any length: loads are as narrow as rows are aligned.
-
-    Tensor cores are fed by loads of 16 bytes, eight elements of 16 bits (NVIDIA, Deep Learning Performance, Matrix
-    Multiplication: "Requirements to Use Tensor Cores").
-    """
-    inner = kernel.m if kernel.part == "W" else kernel.k
-    return gcd(inner, kernel.n, _ALIGNED) / _ALIGNED if kernel.kind == "gemm" else 1.0
 
 
 def _fastest(kernel: Kernel, efficiency: GemmEfficiency, chip: Chip) -> tuple[float, int, str]:
