@@ -32,7 +32,7 @@ from simtrain.validation.rows import Row, read_rows
 from simtrain.validation.steps import Predicted, StepsReport, in_processes, newest, predict, report_of, row_counts
 from simtrain.validation.within import Compared, alike
 
-__all__ = ["KINDS", "PRIOR", "Slopes", "fitted", "leave_one_out", "publisher_of"]
+__all__ = ["KINDS", "PRIOR", "Slopes", "fitted", "independent_rows", "leave_one_out", "publisher_of", "slopes_of"]
 
 Floats = NDArray[np.float64]
 
@@ -148,17 +148,24 @@ def _owner(scenario: Scenario, kind: str) -> str:
     return _device(scenario).architecture.split()[0] if kind in _SHARES else scenario.software.title
 
 
-def _device(scenario: Scenario) -> Device:
+def _node(scenario: Scenario) -> Node:
     node = scenario.cluster.node
-    if not (isinstance(node, Node) and isinstance(node.device, Device)):
-        raise SimtrainError("the scenario holds names; load it first")
-    return node.device
+    if not isinstance(node, Node):
+        raise SimtrainError("cluster.node is a name; load the scenario first")
+    return node
+
+
+def _device(scenario: Scenario) -> Device:
+    device = _node(scenario).device
+    if not isinstance(device, Device):
+        raise SimtrainError("cluster.node.device is a name; load the scenario first")
+    return device
 
 
 def _table(scenario: Scenario) -> KernelTable:
     table = _device(scenario).kernels
     if isinstance(table, str):
-        raise SimtrainError("the scenario holds names; load it first")
+        raise SimtrainError("cluster.node.device.kernels is a name; load the scenario first")
     return table
 
 
@@ -171,9 +178,7 @@ def _changed(scenario: Scenario, kind: str, value: float) -> Scenario:
     if kind not in _SHARES:
         software = scenario.software.model_copy(update={kind: round(value)})
         return scenario.model_copy(update={"software": software})
-    table, device, node = _table(scenario), _device(scenario), scenario.cluster.node
-    if not isinstance(node, Node):
-        raise SimtrainError("the scenario holds names; load it first")
+    table, device, node = _table(scenario), _device(scenario), _node(scenario)
     kept = table.in_training.model_copy(update={kind: value})
     device = device.model_copy(update={"kernels": table.model_copy(update={"in_training": kept})})
     cluster = scenario.cluster.model_copy(update={"node": node.model_copy(update={"device": device})})
@@ -207,7 +212,7 @@ def fitted(seen: Sequence[Slopes], for_rows: Sequence[Slopes]) -> dict[tuple[str
 
 def _least_errors(effect: Floats, target: Floats, weights: Floats, low: Floats, high: Floats) -> Floats:
     """Steps within bounds that make ``effect @ steps`` close to ``target``: absolute errors, by weights that adapt."""
-    steps, adapted = np.zeros(effect.shape[1]), weights
+    steps = np.zeros(effect.shape[1])
     for _ in range(_ROUNDS):
         rest = target - effect @ steps
         adapted = weights / np.maximum(np.abs(rest), _SMALL)
