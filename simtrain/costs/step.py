@@ -108,6 +108,7 @@ def shard_of(scenario: Scenario, parallel: Parallel) -> Shard:
         eager=frozenset(key for key in EAGER if getattr(scenario.software, key) == "eager"),
         copies=scenario.software.copies,
         scatter_sends=scenario.software.scatter_sends,
+        recompute_stops=scenario.software.recompute_stops,
         ep_per_link=_ranks_per_link(scenario, parallel, dispatcher),
         dummy_gradients=scenario.software.dummy_gradients and layout.zero < 2,
         logits=scenario.software.logits,

@@ -34,6 +34,8 @@ __all__ = ["attention_pieces"]
 
 E5M6_BYTES = 12 / 8 + 4 / 128
 """One element in 12 bits with its share of a scale (DeepSeek-V3, arXiv 2412.19437, section 3.3.3)."""
+_ALIGNMENT_BYTES = 16
+"""Of operands that tensor cores take (NVIDIA, Matrix Multiplication Background User's Guide)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,15 +286,16 @@ def _unfused(heads: _Heads, shard: Shard) -> Iterator[Piece]:
 def _square_matmul(
     name: str, heads: _Heads, shard: Shard, dim: int, moved: float, kept_bytes: float, inner_bytes: float
 ) -> Piece:
-    """A batched matmul of the square with queries, keys or values; backward has one for each of its inputs."""
+    """A batched matmul of the square with queries, keys or values; backward has one for each of its inputs.
+
+    Each head starts where the one before it ends, so that only heads of a multiple of 16 bytes are aligned.
+    """
     groups, m, n = shard.micro_batch * heads.queries, shard.sequence // shard.cp, shard.sequence
     flops = 2.0 * groups * m * n * dim
-    first, second = (
-        Kernel(f"{name}_{side}", "gemm", flops, moved, "I", m, n, dim, groups, plain=True)
-        for side in ("dleft", "dright")
-    )
-    forward = Kernel(name, "gemm", flops, moved, "F", m, n, dim, groups, kept_bytes + inner_bytes, plain=True)
-    return Piece((forward,), (first, second), inner_bytes=inner_bytes)
+    aligned = shard.act_bytes * dim % _ALIGNMENT_BYTES == 0
+    forward = Kernel(name, "gemm", flops, moved, m=m, n=n, k=dim, groups=groups, plain=True, aligned=aligned)
+    backward = tuple(replace(forward, name=f"{name}_{side}", part="I") for side in ("dleft", "dright"))
+    return Piece((replace(forward, saved_bytes=kept_bytes + inner_bytes),), backward, inner_bytes=inner_bytes)
 
 
 def _core(name: str, kind: KernelClass, forward_bytes: float, backward_bytes: float, inner_bytes: float) -> Piece:

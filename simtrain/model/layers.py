@@ -46,7 +46,7 @@ def layer_operators(model: Model, layer_index: int, shard: Shard) -> LayerOperat
         shard = _loaded(model.moe, layer_index, shard)
     pieces = _layer_pieces(model, kind, shard)
     if shard.recompute == "full":
-        return _assemble(again(within(WHOLE, pieces), (WHOLE,)), shard)
+        return _assemble(again(within(WHOLE, pieces), (WHOLE,), to_the_end=not shard.recompute_stops), shard)
     return _assemble(again(pieces, shard.again), shard)
 
 

@@ -84,7 +84,7 @@ class Shard:
             copied once more each way; scatter_sends: ranks send parts.  See
             :class:`simtrain.scenario.software.Software`.
         ep_per_link: ranks of an expert parallel group whose rows share the busiest link to experts.
-        dummy_gradients, logits, loss: as in :class:`simtrain.scenario.software.Software`.
+        recompute_stops, dummy_gradients, logits, loss: as in :class:`simtrain.scenario.software.Software`.
         head_chunks: as in :class:`simtrain.scenario.layout.Layout`.
     """
 
@@ -116,6 +116,7 @@ class Shard:
     eager: frozenset[str] = frozenset()
     copies: int = 0
     scatter_sends: bool = False
+    recompute_stops: bool = False
     dummy_gradients: bool = False
     logits: Literal["parallel", "gathered"] = "parallel"
     loss: Literal["fused", "eager", "in_place"] = "fused"
@@ -148,6 +149,7 @@ class Kernel:
         m, n, k, groups: matmul shape (m x k times k x n, ``groups`` of them); 0 for others.
         v: of fused attention the size of a value head (k is that of queries and keys), 0 as k.
         plain: a matmul that runs in 16 bit whatever the precision of the others.
+        aligned: rows of its operands start at multiples of 16 bytes, which tensor cores need.
         saved_bytes: bytes a forward kernel leaves in memory until its backward; of the last kernel of a part of a layer
             that runs again, what the part makes and backward holds meanwhile.
         remade_bytes: of those of a recomputed one, what gradients of weights read.
@@ -176,6 +178,7 @@ class Kernel:
     v: int = 0
     plain: bool = False
     working_bytes: float = 0.0
+    aligned: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -334,7 +334,7 @@ def residual_add(name: str, shard: Shard, width: int, dropout: bool) -> Piece:
     elements = local_tokens(shard) * width
     mask = MASK_BYTES * elements if dropout else 0
     moved = 3 * shard.act_bytes * elements + mask
-    return memory_bound(name, "elementwise", moved, moved, mask)
+    return replace(memory_bound(name, "elementwise", moved, moved, mask), inner_bytes=mask)
 
 
 def _tp(name: str, collective: Collective, size_bytes: float, part: Part) -> Exchange:

@@ -23,18 +23,19 @@ def within(part: str, pieces: Iterable[Piece]) -> list[Piece]:
     ]
 
 
-def again(pieces: Sequence[Piece], chosen: Collection[str]) -> list[Piece]:
+def again(pieces: Sequence[Piece], chosen: Collection[str], *, to_the_end: bool = True) -> list[Piece]:
     """The same pieces, with the forward of the ``chosen`` parts repeated in backward.
 
     A part runs again right before the first backward that reads what it makes, or before its own.  What it makes is
-    not kept from forward; the last kernel of the repetition holds that.
+    not kept from forward; the last kernel of the repetition holds that.  Unless ``to_the_end`` a repetition stops where
+    everything that backward reads is made, so that a part whose output nothing reads may miss its last matmul.
     """
     parts = [_first(piece.parts, chosen) for piece in pieces]
     places = _places(pieces, parts)
     makers = [_first(piece.kept_of, places) for piece in pieces]
     repeated = {
         part: _repetition(
-            [piece for piece, own in zip(pieces, parts, strict=True) if own == part],
+            _needed([piece for piece, own in zip(pieces, parts, strict=True) if own == part], to_the_end),
             *_held(part, pieces, parts, makers),
         )
         for part in places
@@ -74,6 +75,15 @@ def _held(part: str, pieces: Sequence[Piece], parts: Sequence[str], makers: Sequ
                 held += op.saved_bytes - piece.inner_bytes if op.saved_bytes else 0.0
                 remade += op.saved_bytes if f"{op.name}_wgrad" in weights else 0.0
     return held, remade
+
+
+def _needed(pieces: Sequence[Piece], to_the_end: bool) -> Sequence[Piece]:
+    """Pieces up to the last that keeps something; that one too where it keeps more than what enters it."""
+    keeping = [i for i, piece in enumerate(pieces) if any(getattr(op, "saved_bytes", 0.0) for op in piece.forward)]
+    if to_the_end or not keeping:
+        return pieces
+    last = keeping[-1]
+    return pieces[: last + 1] if pieces[last].inner_bytes or not last else pieces[:last]
 
 
 def _repetition(pieces: Sequence[Piece], held_bytes: float, remade_bytes: float) -> Piece:

@@ -91,6 +91,13 @@ class InTraining(Part):
     source: str = ""
 
 
+class EarlyInTraining(InTraining):
+    """The same with early libraries."""
+
+    until: int
+    """Last year of such libraries (``year`` of the software)."""
+
+
 class KernelTable(Part):
     """Kernel coefficients of a device, by kernel class."""
 
@@ -129,3 +136,10 @@ class KernelTable(Part):
     """Kernels bound by memory of other software, by name."""
     in_training: InTraining = InTraining()
     """Applied to the kernels of a step, not to kernels alone."""
+    in_training_early: EarlyInTraining | None = None
+    """Likewise with the first years' libraries, which got less out of the chip."""
+
+    def kept(self, year: int | None) -> InTraining:
+        """What applies with libraries of ``year``; None: current ones."""
+        early = self.in_training_early
+        return early if early and year is not None and year <= early.until else self.in_training

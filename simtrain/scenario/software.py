@@ -23,6 +23,8 @@ class Software(Part):
     """A software stack. The defaults are a current Megatron-LM with Transformer Engine."""
 
     title: str = ""
+    year: int | None = Field(None, ge=2000, le=2100)
+    """Year of its libraries (PyTorch, cuBLAS), where they are not current: a chip's first ones get less out of it."""
     norm: Fusion = "fused"
     """RMSNorm. fused: one kernel each way. eager: PyTorch operators one after the other, in fp32. LayerNorm is one
     kernel in PyTorch too."""
@@ -63,6 +65,9 @@ class Software(Part):
     the host never holds the GPU up (CUDA graphs, C++)."""
     calls_per_step: int = Field(3000, ge=0)
     """Calls between the last backward and the next forward: gradient norm, optimizer, learning rate, log, data."""
+    recompute_stops: bool = False
+    """Full recomputation stops where all is made that backward reads, and so before the last matmul of a layer without
+    dropout (torch.utils.checkpoint without reentrant autograd, from PyTorch 2.1 on)."""
     calls_per_recompute: int = Field(0, ge=0)
     """Calls before each layer that runs again in backward, with the GPU idle: random states are saved and restored,
     saved inputs gathered and freed."""

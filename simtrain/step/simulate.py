@@ -78,8 +78,14 @@ def plan_step(scenario: Scenario) -> Plan:
     topology = build(cluster)
     placement = place(parallel, layout.rank_order)
     shard = shard_of(scenario, parallel)
+    software = scenario.software
     kernels = KernelModel(
-        node.device, cluster.peaks, layout.precision, scenario.software.attention_kernel, in_training=True
+        node.device,
+        cluster.peaks,
+        layout.precision,
+        software.attention_kernel,
+        in_training=True,
+        year=software.year,
     )
     price_list = PriceList(kernels, topology, placement, cluster)
     stages = stage_operators(model, shard, parallel)

@@ -120,6 +120,14 @@ def test_a_larger_matmul_is_never_faster_and_peak_never_beaten(
     assert model(name).time(second).total_s >= base.total_s * (1 if axis < 2 else 0.9)
 
 
+@pytest.mark.parametrize("name", ["h100-sxm", "a100-80gb-sxm", "b200-sxm"])
+def test_operands_that_are_not_aligned_leave_tensor_cores_idle(name: str) -> None:
+    aligned, other = matmul(2048, 2048, 2048), replace(matmul(2048, 2048, 2048), aligned=False)
+    slow, peak = model(name).time(other), float(model(name).device.peaks["fp32"])
+    assert slow.total_s > other.flops / peak > 2 * model(name).time(aligned).total_s
+    assert slow.useful_s == model(name).time(aligned).useful_s
+
+
 @given(
     name=st.sampled_from(["h100-sxm", "a100-80gb-sxm", "b200-sxm"]),
     sizes=st.tuples(*[st.integers(256, 9000)] * 3),

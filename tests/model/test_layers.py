@@ -309,3 +309,13 @@ def test_layers_of_one_kind_are_equal(catalogue_model):
     settings = shard(tp=2, sp=True, ep=8)
     assert layer_operators(model, 3, settings) == layer_operators(model, 60, settings)
     assert layer_operators(model, 0, settings) != layer_operators(model, 3, settings)
+
+
+@pytest.mark.parametrize(("head", "aligned"), [(64, True), (72, True), (108, False), (225, False)])
+def test_heads_of_a_multiple_of_16_bytes_are_aligned(head, aligned):
+    model = gpt(attention=GroupedQueryAttention(heads=A, head_dim=head))
+    ops = layer_operators(model, 0, shard(attention="unfused"))
+    found = {o.name: o.aligned for o in kernels((*ops.forward, *ops.backward), kind="gemm")}
+    assert {name for name, even in found.items() if not even} == (
+        set() if aligned else {name for name in found if name.startswith(("scores", "weighted_values"))}
+    )

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from simtrain.model.layers import head_operators, layer_operators, recompute_places
 from simtrain.model.operators import Exchange
 from simtrain.scenario.layout import RecomputeModule
-from tests.model.models import MODELS, A, B, H, S, exchanges, kernels, llama, mixture, mla, shard
+from tests.model.models import MODELS, A, B, H, S, exchanges, gpt, kernels, llama, mixture, mla, shard
 
 TOKENS = S * B
 MLA_MOE = mla(moe=mixture().moe)
@@ -242,6 +242,36 @@ class TestFewerBits:
         moe = plain("fp8", lambda model, cut: layer_operators(model, 0, cut), mixture(), attention="unfused")
         assert {"router", "router_dgrad", "router_wgrad", "scores", "weighted_values"} <= moe
         assert not moe & {"qkv", "expert_up", "shared_expert_up"}
+
+
+class TestStoppingEarly:
+    """A whole layer that runs again only up to the last tensor that its backward reads."""
+
+    def test_the_last_matmul_is_not_repeated(self):
+        whole, stopped = (layer_operators(llama(), 0, shard(recompute="full", recompute_stops=on)) for on in (0, 1))
+        assert repeated(whole)[-2:] == ["mlp_down", "mlp_residual"]
+        assert repeated(stopped) == repeated(whole)[:-2]
+        assert (held(whole), remade(whole)) == (held(stopped), remade(stopped))
+
+    def test_under_tensor_parallelism_nor_its_exchange(self):
+        changes = {"recompute": "full", "tp": 2, "sp": True}
+        whole, stopped = (layer_operators(llama(), 0, shard(recompute_stops=on, **changes)) for on in (0, 1))
+        assert len(repeated(whole)) - len(repeated(stopped)) == 3
+
+    def test_dropout_keeps_what_only_the_end_makes(self):
+        whole, stopped = (layer_operators(gpt(), 0, shard(recompute="full", recompute_stops=on)) for on in (0, 1))
+        assert repeated(stopped) == repeated(whole)
+
+    @pytest.mark.parametrize("module", MODULES)
+    def test_parts_of_a_layer_run_whole(self, module):
+        if module in {name for place in recompute_places(MLA_MOE) for name in place}:
+            runs = (
+                layer_operators(
+                    MLA_MOE, 0, shard(recompute="selective", recompute_modules=(module,), recompute_stops=on)
+                )
+                for on in (False, True)
+            )
+            assert len({tuple(repeated(run)) for run in runs}) == 1
 
 
 def test_places_of_what_can_run_again(catalogue_model):

@@ -13,6 +13,7 @@ from simtrain.timeline.ledger import BUCKETS
 from tests.small import small
 
 DEVICE = "cluster.node.device"
+EARLY = "{until: 2023, matmul: 0.5}"
 GEMM = Kernel("matmul", "gemm", 2.0 * 4096**3, 6.0 * 4096**2, "F", 4096, 4096, 4096)
 
 
@@ -28,6 +29,18 @@ def test_a_share_kept_in_training_slows_steps_and_not_kernels_alone() -> None:
     alone = KernelModel(half, "dense", "bf16").time(GEMM)
     trained = KernelModel(half, "dense", "bf16", in_training=True).time(GEMM)
     assert trained.total_s - trained.latency_s == pytest.approx(2 * (alone.total_s - alone.latency_s))
+
+
+def test_early_libraries_have_shares_of_their_own() -> None:
+    changes = (f"{DEVICE}.kernels.in_training.matmul=1.0", f"{DEVICE}.kernels.in_training_early={EARLY}")
+    early = device(*changes)
+    old, last, young, current = (
+        KernelModel(early, "dense", "bf16", in_training=True, year=year).time(GEMM).total_s
+        for year in (2020, 2023, 2024, None)
+    )
+    assert old == last > 1.5 * young
+    assert young == current
+    assert KernelModel(early, "dense", "bf16", year=2020).time(GEMM).total_s == current
 
 
 @pytest.mark.parametrize("share", ["matmul", "stream"])

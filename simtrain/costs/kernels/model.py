@@ -84,6 +84,7 @@ class KernelModel:
         peaks: ``dense``, or the figures often quoted instead.
         precision: inputs of gemm and grouped_gemm; attention, and a ``plain`` gemm, run in 16 bit when this is below.
         in_training: kernels of a training step, see :class:`simtrain.scenario.kernels.InTraining`; otherwise alone.
+        year: of the libraries, which counts in training; None: current ones.
         attention_kernel: whose kernels fused attention runs; None: those of the device's table.
 
     Raises:
@@ -98,12 +99,13 @@ class KernelModel:
         attention_kernel: AttentionKernel | None = None,
         *,
         in_training: bool = False,
+        year: int | None = None,
     ) -> None:
         if isinstance(device.kernels, str):
             raise ScenarioError(f"{device.title}: kernels is the name {device.kernels!r}; a table is needed here")
         self.device = device
         self.table = device.kernels
-        self.kept = self.table.in_training if in_training else InTraining()
+        self.kept = self.table.kept(year) if in_training else InTraining()
         self._attention = {kind: attention_version(self.table, kind, attention_kernel) for kind in DIRECTIONS}
         self.low_precision = precision in BELOW_16_BIT
         self.measured_here = self.table.measured_on is not None and _plain(self.table.measured_on) == _plain(
@@ -134,7 +136,7 @@ class KernelModel:
                 f"{self.device.title}: kernels.{kernel.kind}.compute is missing; a matmul class needs it"
             )
         chip = self._chip_of(kernel)
-        work = self._slowed(kernel, _work(kernel, efficiency, chip))
+        work = self._slowed(kernel, _work(kernel, efficiency, chip if kernel.aligned else self._vector_chip(chip)))
         latency_s = efficiency.latency if kernel.flops or kernel.bytes else 0.0
         return KernelTime(
             total_s=latency_s + soft_max(work.compute_s, work.memory_s),
@@ -161,6 +163,15 @@ class KernelModel:
         """Whether the table has coefficients for just the class and precision of ``kernel``."""
         low = self.low_precision and not kernel.plain and kernel.kind in _GEMM
         return getattr(self.table, f"{kernel.kind}_fp8" if low else kernel.kind) is not None
+
+    def _vector_chip(self, chip: Chip) -> Chip:
+        """The chip without tensor cores: matmuls whose operands are not aligned run on the units for fp32.
+
+        That tensor cores need operands aligned to 16 bytes: NVIDIA, Matrix Multiplication Background User's Guide;
+        that it costs so much is assumed, and what runs with head sizes of 108 and 225 (BigScience) took.
+        """
+        vector = self.device.peaks.get("fp32")
+        return replace(chip, peak_flops_per_s=min(float(vector), chip.peak_flops_per_s)) if vector else chip
 
     def _chip_of(self, kernel: Kernel) -> Chip:
         return self.chip if kernel.kind in _GEMM and not kernel.plain else self.plain_chip
