@@ -32,7 +32,7 @@ class HardwareColumns:
         scale_up_domain: GPUs that NVLink joins; 1: PCIe only.
         intra_link: nvlink or pcie. intra_unidir_gbs_per_gpu: GB/s of a GPU in one direction.
         nics_per_node, nic_gbps: ports of a box, and Gb/s of each; 0: a single node.
-        oversubscription: of the top tier of the fabric.
+        oversubscription: of the top tier of the fabric. infiniband: the network is said to be that.
     """
 
     device: str
@@ -44,6 +44,7 @@ class HardwareColumns:
     nics_per_node: int | None = None
     nic_gbps: float | None = None
     oversubscription: float | None = None
+    infiniband: bool = False
 
 
 def cluster_of(row: HardwareColumns) -> Cluster:
@@ -119,6 +120,8 @@ def _node(row: HardwareColumns, usual: Node, gpus: int, nodes: int) -> Node:
         if row.nic_gbps and nic is not None:
             nic = _with_bandwidth(nic, row.nic_gbps / 8 * _GBS)
         update |= {"nics": round(ports * boxes), "nic": nic}
+        if row.infiniband:  # whatever the usual node has
+            update["network_software"] = 0.0
     else:
         update |= {"nics": 0, "nic": None}
     return usual.model_copy(update=update)

@@ -23,7 +23,9 @@ COLUMNS = (
     *("gpus_per_node", "scale_up_domain", "intra_link", "intra_unidir_gbs_per_gpu", "nics_per_node", "nic_gbps"),
     *("fabric_oversubscription", "zero_stage", "shard_group"),
 )
-"""Columns that a file must have; others are ignored."""
+"""Columns that a file must have; others are ignored, but for :data:`_NETWORK`."""
+_NETWORK = "interconnect_inter"
+"""Network between boxes in words; a file may lack it."""
 
 _FLAGS = {"true": True, "false": False}
 
@@ -154,6 +156,7 @@ def _row(cells: _Cells) -> Row:
             nics_per_node=cells.count("nics_per_node"),
             nic_gbps=cells.number("nic_gbps"),
             oversubscription=cells.number("fabric_oversubscription"),
+            infiniband="infiniband" in cells.values.get(_NETWORK, "").lower(),
         ),
         precision=cells.text("precision"),
         dtype=cells.text("dtype"),

@@ -35,13 +35,16 @@ _RECOMPUTE_PARTS = {
 _ATTENTION_KERNELS: tuple[tuple[str, AttentionKernel | None], ...] = (
     (r"not stated", None),
     (r"flex ?attn|flexattention|sdpa", "fa2"),
-    (r"transformer ?engine|cudnn|\bte\b", "cudnn"),
+    (r"cudnn", "cudnn"),
+    (r"transformer ?engine|\bte\b", None),
     (r"flash-?attention-?3|\bfa3\b", "fa3"),
     (r"flash-?attention-?2|\bfa2\b", "fa2"),
     (r"flash-?attention-?1|\bfa1\b", "fa1"),
     (r"triton", "triton"),
 )
-"""Words of the column of attention kernels, the first that is found counts; PyTorch's own is FlashAttention-2."""
+"""Words of the column of attention kernels, the first that is found counts; PyTorch's own is FlashAttention-2.
+
+Transformer Engine runs FlashAttention or cuDNN, of which its version and the chip decide, and so the profile."""
 _OVERLAP: tuple[tuple[str, dict[str, object]], ...] = (
     (r"no tp (comm\w* )?overlap", {"tp_overlap": "none"}),
     (r"(synchronous|blocking) (pp )?(p2p|sends?)", {"blocking_sends": True}),

@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,8 +68,9 @@ def test_the_overlap_column_sets_the_layout(tmp_path: Path, words: str, settings
     [
         ("flash-attention-1.0.8", "fa1"),
         ("flash-attention-2", "fa2"),
-        ("TransformerEngine fused", "cudnn"),
-        ("TE + triton + fsdp2_prefetch", "cudnn"),
+        ("TransformerEngine/cuDNN fused", "cudnn"),
+        ("TransformerEngine fused", "triton"),
+        ("TE + flash-attention-3", "triton"),
         ("flash-attention (triton/v1/v2 not stated)", "triton"),
         ("", "triton"),
     ],
@@ -201,6 +203,12 @@ def test_hardware_columns_become_clusters(columns: HardwareColumns, nodes: int, 
     assert (cluster.nodes, cluster.node.gpus, cluster.node.nics) == (nodes, gpus, nics)
     if columns.nic_gbps and nodes > 1:
         assert cluster.node.nic.bandwidth == columns.nic_gbps * 1e9 / 8
+
+
+def test_a_network_said_to_be_infiniband_has_no_software_of_another() -> None:
+    columns = HardwareColumns("B200-SXM", 64, 8, 8, "nvlink", 900, 8, 400)
+    assert cluster_of(columns).node.network_software > 0
+    assert cluster_of(replace(columns, infiniband=True)).node.network_software == 0
 
 
 def test_gpus_that_do_not_fill_nodes_and_unknown_devices_are_refused() -> None:
