@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from simtrain.errors import SimtrainError
 from simtrain.importers.model_table import read_models
 from simtrain.scenario.cluster import Device, Node
-from simtrain.scenario.kernels import KernelTable
+from simtrain.scenario.kernels import InTraining, KernelTable
 from simtrain.scenario.model import Model
 from simtrain.scenario.scenario import Scenario
 from simtrain.step.simulate import simulate_step
@@ -129,7 +129,7 @@ def slopes_of(row: Row, model: Model | None) -> Slopes:
     if scenario is None or found.step_s is None:
         return Slopes(found)
     values, slopes = {}, {}
-    for kind in KINDS:
+    for kind in _kinds(scenario):
         key = (kind, _owner(scenario, kind))
         values[key] = _value(scenario, kind)
         if kind == "calls_per_recompute" and scenario.layout.recompute == "none":
@@ -143,9 +143,17 @@ def slopes_of(row: Row, model: Model | None) -> Slopes:
     return Slopes(replace(found, scenario=None), values, slopes)
 
 
+def _kinds(scenario: Scenario) -> tuple[str, ...]:
+    """What is fitted of a scenario: nothing of software that never holds the GPU up, which has no Python to count."""
+    return KINDS if scenario.software.calls_per_operator else _SHARES
+
+
 def _owner(scenario: Scenario, kind: str) -> str:
-    """Coefficients of kernels belong to an architecture and its matmuls' width; others to the software."""
-    return _device(scenario).architecture.split()[0] if kind in _SHARES else scenario.software.title
+    """Coefficients of kernels belong to a chip, and to its first libraries; others to the software."""
+    if kind not in _SHARES:
+        return scenario.software.title
+    chip = _device(scenario).architecture
+    return f"{chip}, early" if _kept(scenario) is _table(scenario).in_training_early else chip
 
 
 def _node(scenario: Scenario) -> Node:
@@ -169,8 +177,12 @@ def _table(scenario: Scenario) -> KernelTable:
     return table
 
 
+def _kept(scenario: Scenario) -> InTraining:
+    return _table(scenario).kept(scenario.software.year)
+
+
 def _value(scenario: Scenario, kind: str) -> float:
-    holder = _table(scenario).in_training if kind in _SHARES else scenario.software
+    holder = _kept(scenario) if kind in _SHARES else scenario.software
     return float(getattr(holder, kind))
 
 
@@ -179,8 +191,9 @@ def _changed(scenario: Scenario, kind: str, value: float) -> Scenario:
         software = scenario.software.model_copy(update={kind: round(value)})
         return scenario.model_copy(update={"software": software})
     table, device, node = _table(scenario), _device(scenario), _node(scenario)
-    kept = table.in_training.model_copy(update={kind: value})
-    device = device.model_copy(update={"kernels": table.model_copy(update={"in_training": kept})})
+    kept = _kept(scenario).model_copy(update={kind: value})
+    both = {"in_training": kept, "in_training_early": None}
+    device = device.model_copy(update={"kernels": table.model_copy(update=both)})
     cluster = scenario.cluster.model_copy(update={"node": node.model_copy(update={"device": device})})
     return scenario.model_copy(update={"cluster": cluster})
 

@@ -147,7 +147,7 @@ def _unknown_recompute(row: Row, model: Model) -> Sequence[dict[str, object]]:
 
 def _scenario(row: Row, cluster: Cluster, model: Model, knobs: dict[str, object]) -> Scenario:
     pp, vpp = row.pp or 1, int(str(knobs["vpp"]))
-    software = profile_of(row.stack, row.stack_year)
+    software = profile_of(row.stack, row.stack_year, row.stack_version)
     stages = pp * vpp
     layout = Layout.model_validate(
         {
