@@ -88,6 +88,8 @@ class InTraining(Part):
     stream: Share = 1.0
     """Share of the rate of kernels bound by memory: caches are cold and tensors strided, where a benchmark repeats one
     kernel on dense tensors."""
+    fitted_on: str | None = None
+    """Device of the library whose training steps these were fitted to; absent: assumed."""
     source: str = ""
 
 

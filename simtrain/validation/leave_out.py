@@ -1,19 +1,19 @@
 """Errors on rows whose publisher the coefficients of training steps were not fitted to.
 
 What kernels keep of their rates in training (:class:`simtrain.scenario.kernels.InTraining`), and what a software
-profile counts (copies, calls of the host), are fitted to step times.  Each publisher's rows are predicted with the
-coefficients that the rows of all others give.
+profile counts (copies, calls of the host before a repeated layer), are fitted to step times.  Each publisher's rows are
+predicted with the coefficients that the rows of all others give.
 
-Step times are taken to be linear in the coefficients around the catalogue's values: every row is simulated once with
-each coefficient changed.  A fit minimises the mean absolute error, every publisher weighing the same; it starts from no
-knowledge (:data:`PRIOR`), not from the catalogue.  A coefficient that only the publisher left out tells of takes the
-mean of its kind.
+Every row is simulated with all coefficients at no knowledge (:data:`PRIOR`), and with each of them changed; step times
+are taken to be linear in counts and in the inverse of shares.  A fit minimises the mean absolute error, every publisher
+of :data:`LEAST_ROWS` rows or more weighing the same.  A coefficient that only the publisher left out tells of takes the
+mean of its kind, shares that of their chip.
 """
 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from simtrain.errors import SimtrainError
 from simtrain.importers.model_table import read_models
 from simtrain.scenario.cluster import Device, Node
-from simtrain.scenario.kernels import InTraining, KernelTable
+from simtrain.scenario.kernels import EarlyInTraining, InTraining, KernelTable
 from simtrain.scenario.model import Model
 from simtrain.scenario.scenario import Scenario
 from simtrain.step.simulate import simulate_step
@@ -32,21 +32,30 @@ from simtrain.validation.rows import Row, read_rows
 from simtrain.validation.steps import Predicted, StepsReport, in_processes, newest, predict, report_of, row_counts
 from simtrain.validation.within import Compared, alike
 
-__all__ = ["KINDS", "PRIOR", "Slopes", "fitted", "independent_rows", "leave_one_out", "publisher_of", "slopes_of"]
+__all__ = [
+    "KINDS",
+    "LEAST_ROWS",
+    "PRIOR",
+    "Key",
+    "Slopes",
+    "fitted",
+    "independent_rows",
+    "leave_one_out",
+    "publisher_of",
+    "slopes_of",
+]
 
 Floats = NDArray[np.float64]
+Key = tuple[str, str]
+"""Kind of a coefficient, and whose it is: a chip and the device that it was fitted on, or the title of the software."""
 
-PRIOR = {"matmul": 0.95, "stream": 0.95, "copies": 4.0, "calls_per_operator": 4.0, "calls_per_recompute": 50.0}
+PRIOR = {"matmul": 0.95, "stream": 0.95, "copies": 6.0, "calls_per_recompute": 0.0}
 """Where a fit starts, and what it stays at where no row tells."""
-_STEP = {"matmul": -0.06, "stream": -0.2, "copies": 6, "calls_per_operator": 2, "calls_per_recompute": 100}
-"""Change of a coefficient whose effect is simulated."""
-_LIMITS = {
-    "matmul": (0.7, 1.1),
-    "stream": (0.4, 1.2),
-    "copies": (0.0, 30.0),
-    "calls_per_operator": (0.0, 12.0),
-    "calls_per_recompute": (0.0, 600.0),
-}
+LEAST_ROWS = 6
+"""Rows that a publisher needs to count in a fit."""
+_CHANGED = {"matmul": 0.85, "stream": 0.75, "copies": 16.0, "calls_per_recompute": 200.0}
+"""Coefficient whose effect is simulated."""
+_LIMITS = {"matmul": (0.7, 1.1), "stream": (0.4, 1.2), "copies": (0.0, 30.0), "calls_per_recompute": (0.0, 600.0)}
 _PRIOR_WEIGHT = 0.01
 """Weight of staying at the prior by one step, against errors of rows."""
 KINDS = tuple(PRIOR)
@@ -56,29 +65,41 @@ _SMALL = 0.02
 """Errors below this count as squares, so that the fit has a single minimum."""
 
 
+def _amount(kind: str, value: float) -> float:
+    """What step times are linear in."""
+    return 1.0 / value if kind in _SHARES else value
+
+
+_UNITS = {kind: _amount(kind, _CHANGED[kind]) - _amount(kind, PRIOR[kind]) for kind in KINDS}
+
+
 @dataclass(frozen=True, slots=True)
 class Slopes:
-    """A row at the catalogue's coefficients, and how its step time changes with them.
+    """A row's prediction, and how its step time changes with the coefficients.
 
     Attributes:
-        found: its prediction. values: coefficients by (kind, device's chip or title of the software).
-        per_unit_s: seconds of the step for one unit more of each.
+        found: its prediction with the catalogue's. values: these.
+        prior_s: seconds of the step with coefficients of no knowledge.
+        per_unit_s: seconds for one unit more of each: of a count, or of the inverse of a share.
     """
 
     found: Predicted
-    values: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    per_unit_s: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    values: Mapping[Key, float] = field(default_factory=dict)
+    prior_s: float = 0.0
+    per_unit_s: Mapping[Key, float] = field(default_factory=dict)
 
     @property
     def publisher(self) -> str:
         """Who measured."""
         return publisher_of(self.found.row)
 
-    def step_s(self, values: Mapping[tuple[str, str], float]) -> float:
-        """Step time with other coefficients; at least a tenth of the one predicted."""
-        base = self.found.step_s or 0.0
-        changes = sum(slope * (values[key] - self.values[key]) for key, slope in self.per_unit_s.items())
-        return max(base + changes, base / 10)
+    def step_s(self, values: Mapping[Key, float]) -> float:
+        """Step time with other coefficients; at least a tenth of that with those of no knowledge."""
+        changes = (
+            slope * (_amount(key[0], values[key]) - _amount(key[0], PRIOR[key[0]]))
+            for key, slope in self.per_unit_s.items()
+        )
+        return max(self.prior_s + sum(changes), self.prior_s / 10)
 
 
 def publisher_of(row: Row) -> str:
@@ -123,37 +144,50 @@ def _with(one: Slopes, values: Mapping[tuple[str, str], float]) -> Predicted:
 
 
 def slopes_of(row: Row, model: Model | None) -> Slopes:
-    """Predict a row, and again with each coefficient changed."""
+    """Predict a row, and again with no knowledge and with each coefficient changed from there."""
     found = predict(row, model)
     scenario = found.scenario
     if scenario is None or found.step_s is None:
         return Slopes(found)
-    values, slopes = {}, {}
-    for kind in _kinds(scenario):
-        key = (kind, _owner(scenario, kind))
-        values[key] = _value(scenario, kind)
-        if kind == "calls_per_recompute" and scenario.layout.recompute == "none":
-            slopes[key] = 0.0
-            continue
-        try:
-            changed = simulate_step(_changed(scenario, kind, values[key] + _STEP[kind])).time_s
-        except SimtrainError:
-            changed = found.step_s
-        slopes[key] = (changed - found.step_s) / _STEP[kind]
-    return Slopes(replace(found, scenario=None), values, slopes)
+    found = replace(found, scenario=None)
+    values = {(kind, _owner(scenario, kind)): _value(scenario, kind) for kind in _kinds(scenario)}
+    for kind, _ in values:
+        scenario = _changed(scenario, kind, PRIOR[kind])
+    prior_s = _step_s(scenario)
+    if prior_s is None:
+        return Slopes(found)
+    slopes = {}
+    for key in values:
+        changed_s = _step_s(_changed(scenario, key[0], _CHANGED[key[0]]))
+        slopes[key] = 0.0 if changed_s is None else (changed_s - prior_s) / _UNITS[key[0]]
+    return Slopes(found, values, prior_s, slopes)
+
+
+def _step_s(scenario: Scenario) -> float | None:
+    try:
+        return simulate_step(scenario).time_s
+    except SimtrainError:
+        return None
 
 
 def _kinds(scenario: Scenario) -> tuple[str, ...]:
-    """What is fitted of a scenario: nothing of software that never holds the GPU up, which has no Python to count."""
-    return KINDS if scenario.software.calls_per_operator else _SHARES
+    """What is fitted of a scenario: of software only what holds the GPU up, which has Python to count."""
+    software = scenario.software
+    asked = {
+        "matmul": _kept(scenario).fitted_on is not None,
+        "stream": _kept(scenario).fitted_on is not None,
+        "copies": software.calls_per_operator > 0,
+        "calls_per_recompute": software.calls_per_recompute > 0 and scenario.layout.recompute == "full",
+    }
+    return tuple(kind for kind in KINDS if asked[kind])
 
 
 def _owner(scenario: Scenario, kind: str) -> str:
-    """Coefficients of kernels belong to a chip, and to its first libraries; others to the software."""
     if kind not in _SHARES:
         return scenario.software.title
-    chip = _device(scenario).architecture
-    return f"{chip}, early" if _kept(scenario) is _table(scenario).in_training_early else chip
+    kept = _kept(scenario)
+    until = f" until {kept.until}" if isinstance(kept, EarlyInTraining) else ""
+    return f"{_device(scenario).architecture}: {kept.fitted_on}{until}"
 
 
 def _node(scenario: Scenario) -> Node:
@@ -198,29 +232,35 @@ def _changed(scenario: Scenario, kind: str, value: float) -> Scenario:
     return scenario.model_copy(update={"cluster": cluster})
 
 
-def fitted(seen: Sequence[Slopes], for_rows: Sequence[Slopes]) -> dict[tuple[str, str], float]:
+def fitted(seen: Sequence[Slopes], for_rows: Sequence[Slopes]) -> dict[Key, float]:
     """Coefficients that rows ``seen`` give, for all that ``for_rows`` have."""
-    rows = [one for one in seen if one.per_unit_s and one.found.row.measured.step_s]
+    of = Counter(one.publisher for one in seen)
+    rows = [one for one in seen if one.prior_s and one.found.row.measured.step_s and of[one.publisher] >= LEAST_ROWS]
     keys = sorted({key for one in rows for key in one.per_unit_s})
-    units = np.array([abs(_STEP[kind]) for kind, _ in keys])
-    prior = np.array([PRIOR[kind] for kind, _ in keys])
-    of: dict[str, int] = defaultdict(int)
-    for one in rows:
-        of[one.publisher] += 1
+    units = np.array([_UNITS[kind] for kind, _ in keys])
+    prior = np.array([_amount(kind, PRIOR[kind]) for kind, _ in keys])
     weights = np.array([1.0 / of[one.publisher] for one in rows])
     effect, target = np.zeros((len(rows), len(keys))), np.zeros(len(rows))
     place = {key: i for i, key in enumerate(keys)}
     for i, one in enumerate(rows):
         measured_s = one.found.row.measured.step_s or 1.0
-        at_prior = dict(one.values) | {key: PRIOR[key[0]] for key in one.values}
-        target[i] = 1.0 - one.step_s(at_prior) / measured_s
+        target[i] = 1.0 - one.prior_s / measured_s
         for key, slope in one.per_unit_s.items():
             effect[i, place[key]] = slope * units[place[key]] / measured_s
-    low, high = np.array([_LIMITS[kind] for kind, _ in keys]).T
-    steps = _least_errors(effect, target, weights, (low - prior) / units, (high - prior) / units)
-    found = dict(zip(keys, (prior + units * steps).tolist(), strict=True))
-    means = {kind: float(np.mean([v for (k, _), v in found.items() if k == kind] or [PRIOR[kind]])) for kind in KINDS}
-    return {key: found.get(key, means[key[0]]) for one in for_rows for key in one.values} | found
+    bounds = np.array([sorted(_amount(kind, limit) for limit in _LIMITS[kind]) for kind, _ in keys])
+    low, high = ((bounds.T - prior) / units) if keys else (prior, prior)
+    steps = _least_errors(effect, target, weights, low, high)
+    amounts = (prior + units * steps).tolist()
+    found = {key: _amount(key[0], amount) for key, amount in zip(keys, amounts, strict=True)}
+    return {key: _like(key, found) for one in for_rows for key in one.values} | found
+
+
+def _like(key: Key, found: Mapping[Key, float]) -> float:
+    """What stands for a coefficient that no row tells of: the mean of its chip's, else of its kind."""
+    kind, owner = key
+    known = {other: value for (k, other), value in found.items() if k == kind}
+    chip = [value for other, value in known.items() if kind in _SHARES and other.split(":")[0] == owner.split(":")[0]]
+    return float(np.mean(chip or list(known.values()) or [PRIOR[kind]]))
 
 
 def _least_errors(effect: Floats, target: Floats, weights: Floats, low: Floats, high: Floats) -> Floats:

@@ -6,11 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from simtrain.validation.leave_out import PRIOR, Slopes, fitted, leave_one_out, publisher_of
+from simtrain.importers.model_table import read_models
+from simtrain.validation.calibrate.steps import main, rounded, table, written
+from simtrain.validation.leave_out import PRIOR, Slopes, fitted, leave_one_out, publisher_of, slopes_of
 from simtrain.validation.rows import Row, read_rows
 from simtrain.validation.steps import Predicted, measured_models, measured_steps
 
-MATMUL, COPIES = ("matmul", "Ampere"), ("copies", "A stack")
+MATMUL, COPIES = ("matmul", "Ampere GA100: a100"), ("copies", "A stack")
+SIZES = (1.0, 2.0, 4.0, 6.0, 9.0, 12.0, 16.0, 25.0)
 
 
 def row(group: str, measured_s: float) -> Row:
@@ -19,27 +22,54 @@ def row(group: str, measured_s: float) -> Row:
 
 
 def slopes(group: str, base_s: float, truth: dict[tuple[str, str], float]) -> Slopes:
-    """A row whose time is base - 8 (matmul - 0.95) + 0.2 (copies - 4) times base / 10, measured at ``truth``."""
+    """A row of which 80 % are matmuls at the prior's share, and 2 % and more each copy; measured at ``truth``."""
     values = {MATMUL: 0.95, COPIES: 4.0}
-    per_unit = {MATMUL: -0.8 * base_s, COPIES: 0.02 * base_s * (1 + base_s / 20)}
-    found = Slopes(Predicted(row(group, 1.0), "predicted", step_s=base_s), values, per_unit)
+    per_unit = {MATMUL: 0.8 * base_s * 0.95, COPIES: 0.02 * base_s * (1 + base_s / 20)}
+    found = Slopes(Predicted(row(group, 1.0), "predicted", step_s=base_s), values, base_s, per_unit)
     return replace(found, found=replace(found.found, row=row(group, found.step_s(truth))))
 
 
+def several(group: str, truth: dict[tuple[str, str], float]) -> list[Slopes]:
+    return [slopes(group, size, truth) for size in SIZES]
+
+
 def test_planted_coefficients_are_found() -> None:
-    truth = {MATMUL: 0.9, COPIES: 10.0}
-    rows = [slopes(f"g{chr(97 + i)}", base, truth) for i, base in enumerate((1.0, 4.0, 9.0, 16.0, 25.0))]
+    rows = several("ga", {MATMUL: 0.9, COPIES: 10.0})
     found = fitted(rows, rows)
-    assert found[MATMUL] == pytest.approx(0.9, abs=0.01)
+    assert found[MATMUL] == pytest.approx(0.9, abs=0.015)
     assert found[COPIES] == pytest.approx(10.0, abs=1.0)
 
 
-def test_what_no_row_tells_is_the_mean_of_its_kind() -> None:
-    rows = [slopes("ga", 2.0, {MATMUL: 0.9, COPIES: 10.0})]
-    other = replace(rows[0], values={("copies", "Another stack"): 1.0, ("calls_per_operator", "Another stack"): 1.0})
-    found = fitted(rows, [*rows, other])
-    assert found["copies", "Another stack"] == pytest.approx(found[COPIES])
-    assert found["calls_per_operator", "Another stack"] == PRIOR["calls_per_operator"]
+def test_a_publisher_of_few_rows_counts_nothing() -> None:
+    rows = several("ga", {MATMUL: 0.9, COPIES: 10.0})
+    few = several("gb", {MATMUL: 0.75, COPIES: 0.0})[:5]
+    assert fitted([*rows, *few], rows) == fitted(rows, rows)
+    assert fitted(few, few) == {key: PRIOR[key[0]] for key in (MATMUL, COPIES)}
+
+
+def test_what_no_row_tells_is_the_mean_of_its_chip_or_kind() -> None:
+    rows = several("ga", {MATMUL: 0.9, COPIES: 10.0})
+    unknown = [("copies", "Another stack"), ("matmul", "Ampere GA100: pcie"), ("calls_per_recompute", "Another stack")]
+    found = fitted(rows, [*rows, replace(rows[0], values=dict.fromkeys(unknown, 1.0))])
+    assert found[unknown[0]] == pytest.approx(found[COPIES])
+    assert found[unknown[1]] == pytest.approx(found[MATMUL])
+    assert found[unknown[2]] == PRIOR["calls_per_recompute"]
+
+
+def test_what_of_a_row_is_fitted() -> None:
+    """Shares of the device whose steps they were fitted to, early ones apart; no counts of software without Python."""
+    models = read_models(measured_models())
+    of = {one.id: one for one in read_rows(measured_steps())}
+
+    def keys(name: str) -> set[tuple[str, str]]:
+        return set(slopes_of(of[name], models[of[name].model]).values)
+
+    chip = "Hopper GH100: h100-sxm"
+    assert keys("llmq_other-0003") == {("matmul", chip), ("stream", chip)}
+    stack = "PyTorch FSDP with llm-foundry, 2023"
+    assert keys("llmfoundry-0001") == {(kind, f"{chip} until 2023") for kind in ("matmul", "stream")} | {
+        ("copies", stack)
+    }
 
 
 def test_groups_of_one_publisher() -> None:
@@ -65,12 +95,17 @@ def test_rows_of_one_publisher_are_predicted_without_them(tmp_path: object, monk
 
 
 def test_the_table_sets_values_in_use_beside_fitted_ones() -> None:
-    from simtrain.validation.calibrate.steps import main, table
+    rows = several("ga", {MATMUL: 0.9, COPIES: 10.0})
+    found = rounded(fitted(rows, rows))
+    assert found[COPIES].is_integer()
+    text = table(rows, found)
+    assert f"| matmul | {MATMUL[1]} | 0.95 | {found[MATMUL]:g} | 8 |" in text
+    assert main(["--nothing"]) == 2
 
-    text = table(
-        [slopes(f"g{i}", base, {MATMUL: 0.9, COPIES: 4.0}) for i, base in zip("abc", (1.0, 5.0, 9.0), strict=True)]
-    )
-    line = next(line for line in text.splitlines() if "Ampere" in line)
-    assert "| matmul | Ampere | 0.95 | 0.9" in line
-    assert line.endswith("| 3 |")
-    assert main(["--check"]) == 2
+
+def test_coefficients_go_where_the_catalogue_states_them() -> None:
+    device = "kernels:\n  in_training:\n    matmul: 0.9\n  in_training_early:\n    until: 2023\n    matmul: 0.8\n"
+    assert written(device, ("matmul", "C: d"), 0.95) == device.replace("0.9\n", "0.95\n")
+    assert written(device, ("matmul", "C: d until 2023"), 0.7) == device.replace("0.8\n", "0.7\n")
+    assert written("copies: 3   # few\n", ("copies", "A stack"), 12.0) == "copies: 12   # few\n"
+    assert written("title: A stack\n", ("copies", "A stack"), 12.0) == "title: A stack\n"

@@ -224,6 +224,12 @@ def test_stacks_have_profiles_by_year_and_unknown_ones_a_generic_one() -> None:
     assert profile_of("", None).overlap_grad_reduce
 
 
+def test_megatron_core_of_a_container_is_run_by_recipes_and_else_by_its_command_line() -> None:
+    assert profile_of("megatron-core", 2025, "26.04.01").overlap_grad_reduce
+    assert not profile_of("megatron-core", 2025, "").overlap_grad_reduce
+    assert not profile_of("megatron-core", 2025, "0.12.0").overlap_grad_reduce
+
+
 def test_the_floor_is_the_best_single_constant_for_each_device() -> None:
     rows = [Baseline("a", (4.0, 1.0), 2.0), Baseline("a", (8.0, 1.0), 4.0), Baseline("b", (1.0, 1.0), 1.0)]
     assert floor(rows) == pytest.approx(0.0)
