@@ -184,7 +184,7 @@ _SECTIONS = (
     ),
     *("Contention", "HeldSms", "SingleSwitch", "FatTree", "Dragonfly", "Torus", "Node"),
     *("SwitchedLinks", "MeshLinks", "PcieTree", "Link", "Device", "KernelTable", "KernelEfficiency"),
-    *("GemmEfficiency", "AttentionEfficiency", "InTraining"),
+    *("GemmEfficiency", "AttentionEfficiency", "InTraining", "EarlyInTraining"),
     *("Model", "GroupedQueryAttention", "LatentAttention", "MixtureOfExperts"),
     *("Study", "StudyEntry", "Sweep", "Range"),
 )
