@@ -7,8 +7,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, Strict, StrictInt, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from simtrain.errors import ScenarioError
 from simtrain.quantities import Bytes, BytesPerSecond, FlopsPerSecond, Seconds, Usd, UsdPerHour, Watts
-from simtrain.scenario.kernels import KernelTable
+from simtrain.scenario.kernels import InTraining, KernelTable
 from simtrain.scenario.part import Part, Precision
 
 __all__ = [
@@ -58,6 +59,8 @@ class Device(Part):
     """Coefficient of variation of the speed of kernels among GPUs of this type; groups wait for their slowest."""
     kernels: KernelTable | str
     """Kernel efficiencies, or the name of the device whose table is borrowed."""
+    in_training: InTraining | None = None
+    """In place of what the kernel table says, where that is another device's."""
     source: str
 
     @field_validator("peaks")
@@ -67,6 +70,21 @@ class Device(Part):
         if not {"bf16", "fp16"} & peaks.keys():
             raise PydanticCustomError("peaks", "bf16 or fp16 is missing, which MFU is counted against")
         return peaks
+
+    def kept(self, year: int | None) -> InTraining:
+        """What kernels keep of their rates in training, with libraries of ``year``; None: current ones.
+
+        Raises:
+            ScenarioError: the kernel table is not resolved.
+        """
+        return self.in_training or self.kernel_table.kept(year)
+
+    @property
+    def kernel_table(self) -> KernelTable:
+        """The table of its kernels; :class:`ScenarioError` where it is still the name of another device."""
+        if isinstance(self.kernels, str):
+            raise ScenarioError(f"{self.title}: kernels is the name {self.kernels!r}; a table is needed here")
+        return self.kernels
 
     def known_peaks(self, which: Literal["dense", "advertised"]) -> dict[Precision, float]:
         """Peaks in FLOP/s by precision; ``advertised`` puts the figures often quoted over the dense ones."""

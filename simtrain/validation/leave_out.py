@@ -16,6 +16,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,9 @@ from numpy.typing import NDArray
 
 from simtrain.errors import SimtrainError
 from simtrain.importers.model_table import read_models
+from simtrain.scenario import library
 from simtrain.scenario.cluster import Device, Node
-from simtrain.scenario.kernels import EarlyInTraining, InTraining, KernelTable
+from simtrain.scenario.kernels import EarlyInTraining, InTraining
 from simtrain.scenario.model import Model
 from simtrain.scenario.scenario import Scenario
 from simtrain.step.simulate import simulate_step
@@ -139,8 +141,8 @@ def independent_rows(data: str | Path, models: str | Path) -> list[Row]:
     return [members[0].row for members in alike(counted, shapes)]
 
 
-def _with(one: Slopes, values: Mapping[tuple[str, str], float]) -> Predicted:
-    if one.found.status != "predicted":
+def _with(one: Slopes, values: Mapping[Key, float]) -> Predicted:
+    if not one.prior_s:
         return one.found
     return replace(one.found, step_s=one.step_s(values))
 
@@ -190,7 +192,12 @@ def _owner(scenario: Scenario, kind: str) -> str:
         return scenario.software.title
     kept = _kept(scenario)
     until = f" until {kept.until}" if isinstance(kept, EarlyInTraining) else ""
-    return f"{_device(scenario).architecture}: {kept.fitted_on}{until}"
+    return f"{_chip(kept.fitted_on or '')}: {kept.fitted_on}{until}"
+
+
+@cache
+def _chip(device: str) -> str:
+    return str(library.read(library.find("device", device))["architecture"])
 
 
 def _node(scenario: Scenario) -> Node:
@@ -207,15 +214,8 @@ def _device(scenario: Scenario) -> Device:
     return device
 
 
-def _table(scenario: Scenario) -> KernelTable:
-    table = _device(scenario).kernels
-    if isinstance(table, str):
-        raise SimtrainError("cluster.node.device.kernels is a name; load the scenario first")
-    return table
-
-
 def _kept(scenario: Scenario) -> InTraining:
-    return _table(scenario).kept(scenario.software.year)
+    return _device(scenario).kept(scenario.software.year)
 
 
 def _value(scenario: Scenario, kind: str) -> float:
@@ -227,18 +227,17 @@ def _changed(scenario: Scenario, kind: str, value: float) -> Scenario:
     if kind not in _SHARES:
         software = scenario.software.model_copy(update={kind: round(value)})
         return scenario.model_copy(update={"software": software})
-    table, device, node = _table(scenario), _device(scenario), _node(scenario)
-    kept = _kept(scenario).model_copy(update={kind: value})
-    both = {"in_training": kept, "in_training_early": None}
-    device = device.model_copy(update={"kernels": table.model_copy(update=both)})
+    node, kept = _node(scenario), _kept(scenario).model_copy(update={kind: value})
+    device = _device(scenario).model_copy(update={"in_training": kept})
     cluster = scenario.cluster.model_copy(update={"node": node.model_copy(update={"device": device})})
     return scenario.model_copy(update={"cluster": cluster})
 
 
 def fitted(seen: Sequence[Slopes], for_rows: Sequence[Slopes]) -> dict[Key, float]:
     """Coefficients that rows ``seen`` give, for all that ``for_rows`` have."""
-    of = Counter(one.publisher for one in seen)
-    rows = [one for one in seen if one.prior_s and one.found.row.measured.step_s and of[one.publisher] >= LEAST_ROWS]
+    told = [one for one in seen if one.prior_s and one.found.row.measured.step_s]
+    of = Counter(one.publisher for one in told)
+    rows = [one for one in told if of[one.publisher] >= LEAST_ROWS]
     keys = sorted({key for one in rows for key in one.per_unit_s})
     units = np.array([_UNITS[kind] for kind, _ in keys])
     prior = np.array([_amount(kind, PRIOR[kind]) for kind, _ in keys])

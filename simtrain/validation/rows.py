@@ -6,6 +6,7 @@ carried along for the report.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,7 +157,7 @@ def _row(cells: _Cells) -> Row:
             nics_per_node=cells.count("nics_per_node"),
             nic_gbps=cells.number("nic_gbps"),
             oversubscription=cells.number("fabric_oversubscription"),
-            infiniband="infiniband" in cells.values.get(_NETWORK, "").lower(),
+            infiniband=re.search(r"(?<!no )infiniband", cells.values.get(_NETWORK, "").lower()) is not None,
         ),
         precision=cells.text("precision"),
         dtype=cells.text("dtype"),

@@ -36,10 +36,10 @@ _ATTENTION_KERNELS: tuple[tuple[str, AttentionKernel | None], ...] = (
     (r"not stated", None),
     (r"flex ?attn|flexattention|sdpa", "fa2"),
     (r"cudnn", "cudnn"),
-    (r"transformer ?engine|\bte\b", None),
     (r"flash-?attention-?3|\bfa3\b", "fa3"),
     (r"flash-?attention-?2|\bfa2\b", "fa2"),
     (r"flash-?attention-?1|\bfa1\b", "fa1"),
+    (r"transformer ?engine|\bte\b", None),
     (r"triton", "triton"),
 )
 """Words of the column of attention kernels, the first that is found counts; PyTorch's own is FlashAttention-2.

@@ -70,7 +70,7 @@ def test_the_overlap_column_sets_the_layout(tmp_path: Path, words: str, settings
         ("flash-attention-2", "fa2"),
         ("TransformerEngine/cuDNN fused", "cudnn"),
         ("TransformerEngine fused", "triton"),
-        ("TE + flash-attention-3", "triton"),
+        ("TE + flash-attention-3", "fa3"),
         ("flash-attention (triton/v1/v2 not stated)", "triton"),
         ("", "triton"),
     ],

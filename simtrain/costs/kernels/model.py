@@ -101,11 +101,9 @@ class KernelModel:
         in_training: bool = False,
         year: int | None = None,
     ) -> None:
-        if isinstance(device.kernels, str):
-            raise ScenarioError(f"{device.title}: kernels is the name {device.kernels!r}; a table is needed here")
         self.device = device
-        self.table = device.kernels
-        self.kept = self.table.kept(year) if in_training else InTraining()
+        self.table = device.kernel_table
+        self.kept = device.kept(year) if in_training else InTraining()
         self._attention = {kind: attention_version(self.table, kind, attention_kernel) for kind in DIRECTIONS}
         self.low_precision = precision in BELOW_16_BIT
         self.measured_here = self.table.measured_on is not None and _plain(self.table.measured_on) == _plain(
@@ -144,7 +142,7 @@ class KernelModel:
             latency_s=latency_s,
             bound="compute" if work.compute_s >= work.memory_s else "memory",
             source=efficiency.source,
-            extrapolated=not (self.measured_here and efficiency.measured and self._has_own(kernel)),
+            extrapolated=not (self.measured_here and efficiency.measured and self._has_own(kernel) and kernel.aligned),
             kernel=kernel,
             peak_flops_per_s=chip.peak_flops_per_s,
             bandwidth_bytes_per_s=chip.bandwidth_bytes_per_s,

@@ -3,8 +3,9 @@
     python -m simtrain.validation.calibrate.steps [--check]
 
 The fit of ``simtrain validate --leave-one-out`` with nobody left out (:mod:`simtrain.validation.leave_out`): every row
-simulated with coefficients of no knowledge and with each of them changed, whatever the catalogue holds, so that the
-result depends on the measurements alone.  Shares are written with two decimals, counts as whole numbers.
+simulated with coefficients of no knowledge and with each of them changed, not with those of the catalogue.  That has a
+say only in settings which a row leaves open, and in what is fitted at all: a profile without
+``calls_per_recompute`` keeps none.  Shares are written with two decimals, counts as whole numbers.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+from simtrain.errors import ScenarioError
 from simtrain.importers.model_table import read_models
 from simtrain.scenario import library
 from simtrain.validation.leave_out import Key, Slopes, fitted, independent_rows, slopes_of
@@ -41,12 +43,21 @@ def table(slopes: Sequence[Slopes], found: Mapping[Key, float]) -> str:
 
 
 def written(text: str, key: Key, value: float) -> str:
-    """A document of the catalogue with one coefficient changed; unchanged where it does not state that itself."""
+    """A document of the catalogue with one coefficient changed.
+
+    Raises:
+        ScenarioError: it does not state that coefficient itself.
+    """
     kind, owner = key
     if kind in _COUNTS:
-        return re.sub(rf"(?m)^{kind}: \d+", f"{kind}: {value:.0f}", text)
-    block = "in_training_early" if " until " in owner else "in_training"
-    return re.sub(rf"(?m)(^  {block}:\n(?:    .*\n)*?    {kind}: )[\d.]+", rf"\g<1>{value:g}", text)
+        pattern, new = rf"(?m)^({kind}: )\d+", f"{value:.0f}"
+    else:
+        block = "in_training_early" if " until " in owner else "in_training"
+        pattern, new = rf"(?m)(^ *{block}:\n(?: +.*\n)*? +{kind}: )[\d.]+", f"{value:g}"
+    changed, times = re.subn(pattern, rf"\g<1>{new}", text)
+    if not times:
+        raise ScenarioError(f"{owner}: its document does not state {kind}")
+    return changed
 
 
 def _write(found: Mapping[Key, float]) -> None:
@@ -60,7 +71,7 @@ def _paths(key: Key) -> list[Path]:
     kind, owner = key
     if kind in _COUNTS:
         return [library.find("software", _software()[owner])]
-    line = f"    fitted_on: {owner.split(': ')[1].split(' until ')[0]}\n"
+    line = f"  fitted_on: {owner.split(': ')[1].split(' until ')[0]}\n"
     files = (library.find("device", name) for name in library.names("device"))
     return [path for path in files if line in path.read_text(encoding="utf-8")]
 
