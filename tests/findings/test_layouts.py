@@ -61,7 +61,7 @@ def test_13b_on_one_gpu_a_replica_reaches_about_70_percent() -> None:
 
 
 FITS_TOO_MUCH = pytest.mark.xfail(
-    reason="tp 2, pp 2 with micro batches of 2 takes 65.7 s against 66.8 with 1; predicted to fit, it ran out of memory"
+    reason="tp 2, pp 2 with micro batches of 2 takes 71.1 s against 72.2 with 1; predicted to fit, it ran out of memory"
 )
 ONE_WINS = [pytest.param(*case, marks=FITS_TOO_MUCH if case[:2] == ("30b", SHORT) else ()) for case in NEAR]
 
@@ -119,7 +119,7 @@ def test_sequence_parallelism_pays_from_30b_on(
     assert gain(size, tp, pp, micro_batch, tokens) > 0
 
 
-@pytest.mark.xfail(reason="predicted 3.3 % of the step: copies of the residual stream are cut too")
+@pytest.mark.xfail(reason="predicted 4.1 % of the step: copies of the residual stream are cut too")
 def test_sequence_parallelism_hardly_matters_for_13b_at_2k() -> None:
     assert abs(gain("13b", 2, 1, 1, SHORT)) < 0.005
 
