@@ -52,7 +52,7 @@ def parity_figure(report: StepsReport) -> go.Figure:
     figure.update_xaxes(title="measured step time (s)", **axis)
     figure.update_yaxes(title="predicted step time (s)", **axis)
     count = sum(map(len, grouped.values()))
-    framed(figure, "Predicted against measured step times", f"{count} published rows", height=680)
+    framed(figure, f"{count} published rows", "Shaded: within 10 % of the measured time.", height=680)
     return figure
 
 
