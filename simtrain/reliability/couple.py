@@ -59,6 +59,7 @@ def _classes(
     waits = local and part.spares is not None and part.spares.policy == "wait"  # for the very nodes with their disks
 
     def parts(name: str, each: Failures) -> tuple[int, tuple[Blast, ...]]:
+        """Components of a class under the job, and what each failure of those that run takes with it."""
         where = f"reliability.classes.{name}"
         under_job = hits(cluster, topology, each.owner, each.span, 0, where)
         running = hits(cluster, topology, each.owner, each.span, hot, where) if hot else under_job

@@ -152,6 +152,7 @@ class _Loader(SafeLoader):
     """The safe loader, but a key must be text and stand only once in its mapping."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """The mapping of a node; :class:`ScenarioError` with its line for a key that is no text or stands twice."""
         lines: dict[str, int] = {}
         for key, _ in node.value:
             if key.tag == "tag:yaml.org,2002:merge":

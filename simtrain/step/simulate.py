@@ -91,7 +91,7 @@ def plan_step(scenario: Scenario) -> Plan:
     stages = stage_operators(model, shard, parallel)
     costs = slot_costs(price_list, stages, send_bytes(model, shard), parallel)
     order = pipeline_order(scenario, parallel, costs)
-    prices = price_step(price_list, model, layout, shard, parallel, order, scenario.software)
+    prices = price_step(price_list, model, layout, shard, parallel, order, software)
     lowered = lower(order, prices, price_list, layout, parallel, _host_times(scenario, node))
     copies = copies_of(scenario, model, parallel, placement, lowered)
     return Plan(scenario, model, node.device, parallel, placement, topology, shard, order, prices, lowered, copies)

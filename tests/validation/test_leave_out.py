@@ -9,8 +9,9 @@ import pytest
 from simtrain.errors import ScenarioError
 from simtrain.importers.model_table import read_models
 from simtrain.validation.calibrate.steps import main, rounded, table, written
-from simtrain.validation.leave_out import PRIOR, Slopes, fitted, leave_one_out, publisher_of, slopes_of
+from simtrain.validation.leave_out import leave_one_out
 from simtrain.validation.rows import Row, read_rows
+from simtrain.validation.step_fit import PRIOR, Slopes, fitted, publisher_of, slopes_of
 from simtrain.validation.steps import Predicted, measured_models, measured_steps
 
 MATMUL, COPIES = ("matmul", "Ampere GA100: a100"), ("copies", "A stack")
@@ -25,8 +26,8 @@ def row(group: str, measured_s: float) -> Row:
 def slopes(group: str, base_s: float, truth: dict[tuple[str, str], float]) -> Slopes:
     """A row of which 80 % are matmuls at the prior's share, and 2 % and more each copy; measured at ``truth``."""
     values = {MATMUL: 0.95, COPIES: 4.0}
-    per_unit = {MATMUL: 0.8 * base_s * 0.95, COPIES: 0.02 * base_s * (1 + base_s / 20)}
-    found = Slopes(Predicted(row(group, 1.0), "predicted", step_s=base_s), values, base_s, per_unit)
+    per_step = {MATMUL: 0.8 * base_s * (0.95 / 0.9 - 1), COPIES: 0.2 * base_s * (1 + base_s / 20)}
+    found = Slopes(Predicted(row(group, 1.0), "predicted", step_s=base_s), values, base_s, per_step)
     return replace(found, found=replace(found.found, row=row(group, found.step_s(truth))))
 
 

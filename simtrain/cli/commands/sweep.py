@@ -98,6 +98,7 @@ def _swept(grid: Grid, metric: str, workers: int | None, journal: Path | None, f
 
     class Bar(Watcher):
         def opened(self, kept: int, stale: int, total: int) -> None:
+            """Say what of an earlier run still holds."""
             nonlocal opened
             opened = True
             if stale:

@@ -91,8 +91,8 @@ def _steps(data: Path | None, models: Path | None, html: Path | None, json: bool
 
     rows, shapes = data or measured_steps(), models or measured_models()
     if leave_one_out:
-        from simtrain.validation.leave_out import independent_rows
         from simtrain.validation.leave_out import leave_one_out as fit_and_predict
+        from simtrain.validation.step_fit import independent_rows
 
         with progress("predicting", total=len(independent_rows(rows, shapes))) as advance:
             report = fit_and_predict(rows, shapes, advance=advance)

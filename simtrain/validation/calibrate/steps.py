@@ -2,7 +2,7 @@
 
     python -m simtrain.validation.calibrate.steps [--check]
 
-The fit of ``simtrain validate --leave-one-out`` with nobody left out (:mod:`simtrain.validation.leave_out`): every row
+The fit of ``simtrain validate --leave-one-out`` with nobody left out (:mod:`simtrain.validation.step_fit`): every row
 simulated with coefficients of no knowledge and with each of them changed, not with those of the catalogue.  That has a
 say only in settings which a row leaves open, and in what is fitted at all: a profile without
 ``calls_per_recompute`` keeps none.  Shares are written with two decimals, counts as whole numbers.
@@ -19,7 +19,7 @@ from pathlib import Path
 from simtrain.errors import ScenarioError
 from simtrain.importers.model_table import read_models
 from simtrain.scenario import library
-from simtrain.validation.leave_out import Key, Slopes, fitted, independent_rows, slopes_of
+from simtrain.validation.step_fit import Key, Slopes, fitted, independent_rows, slopes_of
 from simtrain.validation.steps import in_processes, measured_models, measured_steps
 
 __all__ = ["main", "rounded", "table", "written"]
@@ -35,7 +35,7 @@ def rounded(found: Mapping[Key, float]) -> dict[Key, float]:
 def table(slopes: Sequence[Slopes], found: Mapping[Key, float]) -> str:
     """Coefficients in use and fitted, and how many rows tell of each."""
     used = {key: value for one in slopes for key, value in one.values.items()}
-    rows = [sum(bool(one.per_unit_s.get(key)) for one in slopes) for key in sorted(used)]
+    rows = [sum(bool(one.per_step_s.get(key)) for one in slopes) for key in sorted(used)]
     lines = ["| coefficient | of | in use | fitted | rows |", "|---|---|---|---|---|"]
     for (kind, owner), count in zip(sorted(used), rows, strict=True):
         lines.append(f"| {kind} | {owner} | {used[kind, owner]:g} | {found[kind, owner]:g} | {count} |")
