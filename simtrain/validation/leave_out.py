@@ -26,7 +26,7 @@ def leave_one_out(
     Of rows composed from the same measured parts the first is taken.
 
     Raises:
-        ScenarioError: a file cannot be read.
+        ScenarioError: a file cannot be read, or no row counts.
     """
     rows, shapes = independent_rows(data, models), read_models(models)
     slopes = []

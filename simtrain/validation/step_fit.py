@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from simtrain.errors import SimtrainError
+from simtrain.errors import ScenarioError, SimtrainError
 from simtrain.importers.model_table import read_models
 from simtrain.scenario import library
 from simtrain.scenario.cluster import Device, Node
@@ -120,10 +120,18 @@ def publisher_of(row: Row) -> str:
 
 
 def independent_rows(data: str | Path, models: str | Path) -> list[Row]:
-    """Rows that count; of those composed from the same parts the first."""
+    """Rows that count; of those composed from the same parts the first.
+
+    Raises:
+        ScenarioError: a file cannot be read, or no row counts.
+    """
     rows, shapes = read_rows(data), read_models(models)
     last = newest(rows)
     counted = [Compared(row, 1.0, 1.0) for i, row in enumerate(rows) if row_counts(row) and i in last]
+    if not counted:
+        raise ScenarioError(
+            f"{data}: no row has a complete layout and a measured step time, so that nothing can be fitted"
+        )
     return [members[0].row for members in alike(counted, shapes)]
 
 

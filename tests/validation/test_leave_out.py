@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -94,6 +95,13 @@ def test_rows_of_one_publisher_are_predicted_without_them(tmp_path: object, monk
     second = leave_one_out(measured_steps(), measured_models(), workers=1)
     assert first.rows[0].step_s == second.rows[0].step_s
     assert first.rows[1].row == second.rows[1].row
+
+
+def test_rows_that_do_not_count_say_so(tmp_path: Path) -> None:
+    lines = measured_steps().read_text(encoding="utf-8").splitlines()
+    (tmp_path / "rows.csv").write_text(lines[0] + "\n", encoding="utf-8")
+    with pytest.raises(ScenarioError, match=r"rows\.csv: no row has a complete layout"):
+        leave_one_out(tmp_path / "rows.csv", measured_models())
 
 
 def test_the_table_sets_values_in_use_beside_fitted_ones() -> None:
